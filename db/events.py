@@ -1,0 +1,84 @@
+"""What happened, in order. The row id is the cursor by which a watcher goes on where it was cut off."""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from db.database import Database
+from db.models import Event
+
+_bell = threading.Condition()
+_rings = 0
+
+
+def record(
+    session: Session,
+    type_: str,
+    data: dict[str, Any],
+    now: datetime,
+    *,
+    job_id: str | None = None,
+    thought_id: str | None = None,
+) -> None:
+    """Append one event inside the caller's transaction: it happened exactly if that transaction did."""
+    row = {"job_id": job_id, "thought_id": thought_id, "type": type_, "data": data, "at": now}
+    session.execute(insert(Event), [row])
+
+
+def fold_progress(session: Session, thought_id: str) -> None:
+    """Drop a thought's progress events once its end is told: the end says all they said."""
+    session.execute(delete(Event).where(Event.thought_id == thought_id, Event.type == "progress"))
+
+
+def ring() -> None:
+    """Tell watchers of this process that something was committed. A missed ring costs a watcher its polling interval."""
+    global _rings
+    with _bell:
+        _rings += 1
+        _bell.notify_all()
+
+
+def wait_for_ring(seen: int, seconds: float) -> int:
+    """Sleep until something was committed after ring number `seen`, at most `seconds`. Returns the newest number."""
+    with _bell:
+        _bell.wait_for(lambda: _rings != seen, timeout=seconds)
+        return _rings
+
+
+class Events:
+    """Reading the stream."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def after(self, cursor: int, *, job_id: str | None = None, limit: int = 500) -> list[Event]:
+        """Events with id > cursor, oldest first; of one job, or all."""
+        query = select(Event).where(Event.id > cursor).order_by(Event.id).limit(limit)
+        if job_id is not None:
+            query = query.where(Event.job_id == job_id)
+        with self._db.read() as session:
+            return list(session.scalars(query))
+
+    def newest(self) -> int:
+        """The cursor of the last event; 0 before the first."""
+        with self._db.read() as session:
+            return session.scalar(select(func.max(Event.id))) or 0
+
+    def between(self, since: datetime, until: datetime, types: list[str] | None = None) -> list[Event]:
+        """Events with since <= at < until, oldest first; of the given types, or all."""
+        query = select(Event).where(Event.at >= since, Event.at < until).order_by(Event.id)
+        if types is not None:
+            query = query.where(Event.type.in_(types))
+        with self._db.read() as session:
+            return list(session.scalars(query))
+
+    def tell(self, type_: str, data: dict[str, Any], now: datetime, job_id: str | None = None) -> None:
+        """Append one event in a transaction of its own."""
+        with self._db.write() as session:
+            record(session, type_, data, now, job_id=job_id)
+        ring()

@@ -1,0 +1,396 @@
+"""The queue: every arrow of the state drawing in `db/__init__.py` is one method here and one transaction.
+
+Time is an argument (`now`), so tests need no clock. Jobs come back detached: read them, and change them only through here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import and_, func, insert, or_, select, text, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.database import Database
+from db.events import record
+from db.ids import new_id
+from db.models import FINAL_STATES, Job
+from monk.errors import Conflict, LeaseLost, MonkError, NotFound
+
+BACKOFF_SECONDS = 30.0  # after the first error; doubles with each
+BACKOFF_MOST_SECONDS = 3600.0
+CRASHES_ALLOWED = 10  # in a row without saving anything: then the job itself is what kills us
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """What a person submits, already validated against its kind."""
+
+    kind: str
+    input: dict[str, Any]
+    priority: int = 0
+    not_before: datetime | None = None
+    deadline: datetime | None = None
+    adapter: str | None = None
+    budget: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    tags: list[str] = field(default_factory=list)
+    idempotency_key: str | None = None
+    max_attempts: int = 3
+    schedule_id: str | None = None
+    late_by_seconds: float | None = None
+
+    def content_hash(self) -> str:
+        """The same for the same question, whatever its key; tells a repeated submit from a different one."""
+        told = [self.kind, self.input, self.priority, _iso(self.not_before), _iso(self.deadline)]
+        told += [self.adapter, self.budget, self.seed, sorted(self.tags), self.max_attempts]
+        return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a listing; `next` is the cursor to ask for what follows, None at the end."""
+
+    jobs: list[Job]
+    next: str | None
+
+
+class Queue:
+    """All that happens to jobs as wholes. What happens inside one is in `steps.py`."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    # ── people ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, new: NewJob, now: datetime) -> tuple[Job, bool]:
+        """Store a job; on disk when this returns. (job, True), or (the earlier job, False) for a repeated idempotency key.
+
+        Raises Conflict when the key belongs to a job that asked something else.
+        """
+        try:
+            with self._db.write() as session:
+                if (earlier := _by_key(session, new.idempotency_key)) is None:
+                    return Job(**insert_job(session, new, now)), True
+        except IntegrityError as exc:  # another process stored the same key between our look and our insert
+            with self._db.read() as session:
+                earlier = _by_key(session, new.idempotency_key)
+            if earlier is None:
+                raise Conflict(f"the database refuses this job: {exc.orig}") from exc
+        if earlier.request_hash != new.content_hash():
+            raise Conflict(
+                f"idempotency_key {new.idempotency_key!r} belongs to {earlier.id}, which asked something else; "
+                "use another key",
+                param="idempotency_key",
+                job_id=earlier.id,
+            )
+        return earlier, False
+
+    def get(self, job_id: str) -> Job:
+        """Raises NotFound."""
+        with self._db.read() as session:
+            return _existing(session, job_id)
+
+    def listing(
+        self,
+        *,
+        states: list[str] | None = None,
+        kind: str | None = None,
+        tag: str | None = None,
+        limit: int,
+        cursor: str | None,
+    ) -> Page:
+        """Newest first, `limit` at a time; `cursor` is the `next` of the page before."""
+        query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
+        if states:
+            query = query.where(Job.state.in_(states))
+        if kind:
+            query = query.where(Job.kind == kind)
+        if tag:
+            query = query.where(
+                text("EXISTS (SELECT 1 FROM json_each(jobs.tags) WHERE value = :tag)").bindparams(tag=tag)
+            )
+        if cursor:
+            query = query.where(Job.id < cursor)
+        with self._db.read() as session:
+            jobs = list(session.scalars(query))
+        return Page(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
+
+    def cancel(self, job_id: str, now: datetime) -> Job:
+        """End a job from any live state, at once: a worker in the middle of it loses its lease. Idempotent.
+
+        Raises NotFound; Conflict when the job is done or failed.
+        """
+        with self._db.write() as session:
+            job = _existing(session, job_id)
+            if job.state == "cancelled":
+                return job
+            if job.state in FINAL_STATES:
+                raise Conflict(f"{job_id} is {job.state}; only a waiting, queued or running job can be cancelled")
+            job.state, job.finished_at = "cancelled", now
+            job.lease_token = job.lease_until = None
+            record(session, "cancelled", {}, now, job_id=job_id)
+            return job
+
+    def retry(self, job_id: str, now: datetime, deadline: datetime | None = None) -> Job:
+        """Put a failed or cancelled job back in the queue. What it had finished is kept and not done again.
+
+        Raises NotFound; Conflict for other states, or when its deadline has passed and no new one is given.
+        """
+        with self._db.write() as session:
+            job = _existing(session, job_id)
+            if job.state not in ("failed", "cancelled"):
+                raise Conflict(f"{job_id} is {job.state}; only a failed or cancelled job can be retried")
+            job.deadline = deadline or job.deadline
+            if job.deadline is not None and job.deadline <= now:
+                raise Conflict(f"the deadline of {job_id} was {_iso(job.deadline)}; give a new one", param="deadline")
+            job.state, job.ready_at, job.finished_at = "queued", now, None
+            job.errors = job.crashes = 0
+            job.error = job.result = None
+            record(session, "retried", {}, now, job_id=job_id)
+            return job
+
+    # ── workers ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def claim(self, now: datetime, lease_seconds: float) -> Job | None:
+        """The next job, leased to the caller: highest priority, then nearest deadline, then oldest. None: nothing is due."""
+        chosen = (
+            select(Job.id)
+            .where(Job.state == "queued")
+            .order_by(Job.priority.desc(), text("(deadline IS NULL)"), Job.deadline, Job.id)
+            .limit(1)
+        ).scalar_subquery()
+        with self._db.write() as session:
+            _promote(session, now)
+            job = session.scalars(
+                update(Job)
+                .where(Job.id == chosen)
+                .values(
+                    state="running",
+                    lease_token=secrets.token_hex(16),
+                    lease_until=now + timedelta(seconds=lease_seconds),
+                    attempt=Job.attempt + 1,
+                    started_at=func.coalesce(Job.started_at, now, type_=Job.started_at.type),
+                )
+                .returning(Job)
+            ).one_or_none()
+            if job is not None:
+                record(session, "claimed", {"attempt": job.attempt}, now, job_id=job.id)
+            return job
+
+    def renew(self, job: Job, now: datetime, lease_seconds: float) -> None:
+        """Keep the lease. Raises LeaseLost when the job was cancelled, finished or taken meanwhile."""
+        with self._db.write() as session:
+            held(session, job.id, job.lease_token)
+            session.execute(
+                update(Job).where(Job.id == job.id).values(lease_until=now + timedelta(seconds=lease_seconds))
+            )
+
+    def finish(self, job: Job, result: dict[str, Any], now: datetime) -> None:
+        """running → done, once. Raises LeaseLost: the result is not written."""
+        with self._db.write() as session:
+            held(session, job.id, job.lease_token)
+            _end(session, job.id, "done", now, result=result, error=None)
+            record(session, "done", {}, now, job_id=job.id)
+
+    def fail(self, job: Job, error: MonkError, now: datetime, *, retryable: bool) -> str:
+        """running → waiting (backoff) or failed. Returns the new state. Raises LeaseLost."""
+        told = {"code": error.code, "message": error.message, "param": error.param, **_json_facts(error.facts)}
+        with self._db.write() as session:
+            current = held(session, job.id, job.lease_token)
+            errors = current.errors + 1
+            if not retryable or errors >= current.max_attempts:
+                _end(session, job.id, "failed", now, error=told, errors=errors)
+                record(session, "failed", told, now, job_id=job.id)
+                return "failed"
+            pause = min(BACKOFF_SECONDS * 2 ** (errors - 1), BACKOFF_MOST_SECONDS)
+            values = {"state": "waiting", "ready_at": now + timedelta(seconds=pause), "error": told, "errors": errors}
+            session.execute(update(Job).where(Job.id == job.id).values(lease_token=None, lease_until=None, **values))
+            record(session, "error", {**told, "retry_in_seconds": pause}, now, job_id=job.id)
+            return "waiting"
+
+    def release(self, job: Job, now: datetime, why: str) -> None:
+        """running → queued, unharmed: the window closed or the daemon stops. Raises LeaseLost."""
+        with self._db.write() as session:
+            held(session, job.id, job.lease_token)
+            _give_back(session, Job.id == job.id)
+            record(session, "released", {"why": why}, now, job_id=job.id)
+
+    # ── the sweeper ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def recover(self, now: datetime) -> list[str]:
+        """At start, when no worker of this home can be alive: every running job goes back to the queue. Returns their ids."""
+        return self._take_back(Job.state == "running", now)
+
+    def expire_leases(self, now: datetime) -> list[str]:
+        """Jobs whose worker stopped renewing go back to the queue. Returns their ids."""
+        return self._take_back(and_(Job.state == "running", Job.lease_until < now), now)
+
+    def fail_overdue(self, now: datetime) -> list[str]:
+        """Jobs whose deadline went by end as failed; their steps stay. Returns their ids."""
+        with self._db.write() as session:
+            overdue = session.execute(
+                select(Job.id, Job.deadline).where(Job.finished_at.is_(None), Job.deadline <= now)
+            ).all()
+            for job_id, deadline in overdue:
+                told = {
+                    "code": "deadline_passed",
+                    "message": f"the deadline {_iso(deadline)} passed before the job could end; retry it with a later one",
+                    "param": "deadline",
+                }
+                _end(session, job_id, "failed", now, error=told)
+                record(session, "failed", told, now, job_id=job_id)
+            return [job_id for job_id, _ in overdue]
+
+    def _take_back(self, which: Any, now: datetime) -> list[str]:
+        with self._db.write() as session:
+            jobs = list(session.scalars(select(Job).where(which)))
+            for job in jobs:
+                job.crashes += 1
+                job.lease_token = job.lease_until = None
+                if job.crashes >= CRASHES_ALLOWED:
+                    told = {
+                        "code": "crash_loop",
+                        "message": f"the daemon or the engine died {job.crashes} times in a row in this job before anything "
+                        "was saved; look into the journal, then retry it",
+                    }
+                    job.state, job.finished_at, job.error = "failed", now, told
+                    record(session, "failed", told, now, job_id=job.id)
+                else:
+                    job.state, job.ready_at = "queued", now
+                    record(session, "recovered", {"crashes": job.crashes}, now, job_id=job.id)
+            return [job.id for job in jobs]
+
+    # ── looking ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by state, every state present."""
+        with self._db.read() as session:
+            found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+        return {state: found.get(state, 0) for state in ("waiting", "queued", "running", *FINAL_STATES)}
+
+    def position(self, job: Job, at_most: int = 10_000) -> int | None:
+        """How many queued jobs go first, counted to `at_most`; None unless the job is queued."""
+        if job.state != "queued":
+            return None
+        same = and_(Job.priority == job.priority, _sooner(job))
+        ahead = (
+            select(Job.id)
+            .where(Job.state == "queued", or_(Job.priority > job.priority, same))
+            .limit(at_most)
+            .subquery()
+        )
+        with self._db.read() as session:
+            return session.scalar(select(func.count()).select_from(ahead)) or 0
+
+    def next_ready_at(self) -> datetime | None:
+        """When the first waiting job becomes due; None when none waits."""
+        with self._db.read() as session:
+            return session.scalar(select(Job.ready_at).where(Job.state == "waiting").order_by(Job.ready_at).limit(1))
+
+
+def held(session: Session, job_id: str, lease_token: str | None) -> Job:
+    """The row, if this lease still holds it. Raises LeaseLost, so that nothing of the caller's transaction is kept."""
+    job = session.get(Job, job_id)
+    if job is None or lease_token is None or job.lease_token != lease_token:
+        raise LeaseLost(f"{job_id} is no longer this worker's: it is {job.state if job else 'gone'}")
+    return job
+
+
+def insert_job(session: Session, new: NewJob, now: datetime) -> dict[str, Any]:
+    """Put a job in the queue inside the caller's transaction. Returns its row."""
+    values = _row(new, now)
+    session.execute(insert(Job), [values])
+    record(session, "submitted", {"kind": new.kind}, now, job_id=values["id"])
+    return values
+
+
+def _row(new: NewJob, now: datetime) -> dict[str, Any]:
+    waits = new.not_before is not None and new.not_before > now
+    return {
+        "id": new_id("job", now),
+        "kind": new.kind,
+        "input": new.input,
+        "state": "waiting" if waits else "queued",
+        "priority": new.priority,
+        "created_at": now,
+        "ready_at": new.not_before if waits else now,
+        "not_before": new.not_before,
+        "deadline": new.deadline,
+        "adapter": new.adapter,
+        "budget": new.budget,
+        "seed": new.seed,
+        "tags": new.tags,
+        "idempotency_key": new.idempotency_key,
+        "request_hash": new.content_hash(),
+        "schedule_id": new.schedule_id,
+        "late_by_seconds": new.late_by_seconds,
+        "attempt": 0,
+        "errors": 0,
+        "max_attempts": new.max_attempts,
+        "crashes": 0,
+        "lease_token": None,
+        "lease_until": None,
+        "started_at": None,
+        "finished_at": None,
+        "result": None,
+        "error": None,
+    }
+
+
+def _by_key(session: Session, key: str | None) -> Job | None:
+    return None if key is None else session.scalars(select(Job).where(Job.idempotency_key == key)).one_or_none()
+
+
+def _existing(session: Session, job_id: str) -> Job:
+    job = session.get(Job, job_id)
+    if job is None:
+        raise NotFound(f"there is no job {job_id!r}; `monk jobs` lists them", param="id")
+    return job
+
+
+def _promote(session: Session, now: datetime) -> None:
+    session.execute(
+        update(Job)
+        .where(Job.state == "waiting", Job.ready_at <= now)
+        .values(state="queued")
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _end(session: Session, job_id: str, state: str, now: datetime, **values: Any) -> None:
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(state=state, finished_at=now, lease_token=None, lease_until=None, **values)
+    )
+
+
+def _give_back(session: Session, which: Any) -> None:
+    session.execute(
+        update(Job).where(which).values(state="queued", lease_token=None, lease_until=None, attempt=Job.attempt - 1)
+    )
+
+
+def _sooner(job: Job) -> Any:
+    if job.deadline is None:
+        return or_(Job.deadline.is_not(None), Job.id < job.id)
+    return and_(
+        Job.deadline.is_not(None), or_(Job.deadline < job.deadline, and_(Job.deadline == job.deadline, Job.id < job.id))
+    )
+
+
+def _json_facts(facts: dict[str, object]) -> dict[str, Any]:
+    return {
+        key: value if isinstance(value, str | int | float | bool | None | list | dict) else str(value)
+        for key, value in facts.items()
+    }
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()

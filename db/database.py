@@ -55,7 +55,7 @@ class Database:
         with self._translated(), Session(self._reader, expire_on_commit=False) as session:
             yield session
 
-    def migrate(self) -> str | None:
+    def migrate(self, to: str = "head") -> str | None:
         """Bring the tables up to this code, each step in one transaction with its record.
 
         Returns the path of the backup made before, or None when there was nothing to do or to lose.
@@ -77,7 +77,7 @@ class Database:
                 connection.info["immediate"] = True
                 config = _alembic_config()
                 config.attributes["connection"] = connection
-                command.upgrade(config, "head")
+                command.upgrade(config, to)
                 connection.commit()
             return copy
 

@@ -100,8 +100,8 @@ class Job(Base):
     lease_until: Mapped[datetime | None]
     started_at: Mapped[datetime | None]  # first claim
     finished_at: Mapped[datetime | None]
-    result: Mapped[dict[str, Any] | None]
-    error: Mapped[dict[str, Any] | None]  # code, message, facts of the last error
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # code, message, facts of the last error
 
     __table_args__ = (
         CheckConstraint(_one_of("state", STATES), name="state_known"),

@@ -8,18 +8,19 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, select, text, update
+from sqlalchemy import and_, func, insert, literal, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.events import record
 from db.ids import new_id
-from db.models import FINAL_STATES, Job
+from db.models import FINAL_STATES, Event, Job, Moment
 from monk.errors import Conflict, LeaseLost, MonkError, NotFound
 
 BACKOFF_SECONDS = 30.0  # after the first error; doubles with each
@@ -73,23 +74,28 @@ class Queue:
 
         Raises Conflict when the key belongs to a job that asked something else.
         """
+        outcome = self.submit_many([new], now)[0]
+        if isinstance(outcome, Conflict):
+            raise outcome
+        return outcome
+
+    def submit_many(self, news: Sequence[NewJob], now: datetime) -> list[tuple[Job, bool] | Conflict]:
+        """Store several jobs in one transaction, each with the outcome `submit` would have had, in the same order.
+
+        A crowd of clients shares one wait for the disk this way. A conflict of one job does not touch its neighbours.
+        """
         try:
             with self._db.write() as session:
-                if (earlier := _by_key(session, new.idempotency_key)) is None:
-                    return Job(**insert_job(session, new, now)), True
-        except IntegrityError as exc:  # another process stored the same key between our look and our insert
-            with self._db.read() as session:
-                earlier = _by_key(session, new.idempotency_key)
-            if earlier is None:
-                raise Conflict(f"the database refuses this job: {exc.orig}") from exc
-        if earlier.request_hash != new.content_hash():
-            raise Conflict(
-                f"idempotency_key {new.idempotency_key!r} belongs to {earlier.id}, which asked something else; "
-                "use another key",
-                param="idempotency_key",
-                job_id=earlier.id,
-            )
-        return earlier, False
+                return _insert_new(session, news, now)
+        except IntegrityError:  # one of them cannot be stored; alone, it does not take the others with it
+            return [self._submit_alone(new, now) for new in news]
+
+    def _submit_alone(self, new: NewJob, now: datetime) -> tuple[Job, bool] | Conflict:
+        try:
+            with self._db.write() as session:
+                return _insert_new(session, [new], now)[0]
+        except IntegrityError as exc:
+            return Conflict(f"the database refuses this job: {exc.orig}")
 
     def get(self, job_id: str) -> Job:
         """Raises NotFound."""
@@ -175,7 +181,7 @@ class Queue:
                     lease_token=secrets.token_hex(16),
                     lease_until=now + timedelta(seconds=lease_seconds),
                     attempt=Job.attempt + 1,
-                    started_at=func.coalesce(Job.started_at, now, type_=Job.started_at.type),
+                    started_at=func.coalesce(Job.started_at, literal(now, Moment())),
                 )
                 .returning(Job)
             ).one_or_none()
@@ -271,7 +277,8 @@ class Queue:
     def counts(self) -> dict[str, int]:
         """Jobs by state, every state present."""
         with self._db.read() as session:
-            found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+            rows = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
+        found = {row[0]: row[1] for row in rows}
         return {state: found.get(state, 0) for state in ("waiting", "queued", "running", *FINAL_STATES)}
 
     def position(self, job: Job, at_most: int = 10_000) -> int | None:
@@ -304,10 +311,56 @@ def held(session: Session, job_id: str, lease_token: str | None) -> Job:
 
 def insert_job(session: Session, new: NewJob, now: datetime) -> dict[str, Any]:
     """Put a job in the queue inside the caller's transaction. Returns its row."""
-    values = _row(new, now)
-    session.execute(insert(Job), [values])
-    record(session, "submitted", {"kind": new.kind}, now, job_id=values["id"])
-    return values
+    return _insert_rows(session, [_row(new, now)])[0]
+
+
+def _insert_rows(session: Session, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if rows:
+        session.execute(insert(Job), rows)
+        session.execute(insert(Event), [_submitted(row) for row in rows])
+    return rows
+
+
+def _submitted(row: dict[str, Any]) -> dict[str, Any]:
+    """The event of a stored job."""
+    data = {"kind": row["kind"]}
+    return {"job_id": row["id"], "thought_id": None, "type": "submitted", "data": data, "at": row["created_at"]}
+
+
+def _insert_new(session: Session, news: Sequence[NewJob], now: datetime) -> list[tuple[Job, bool] | Conflict]:
+    by_key = _by_keys(session, [new.idempotency_key for new in news])
+    rows: list[dict[str, Any]] = []
+    outcomes: list[tuple[Job, bool] | Conflict] = []
+    for new in news:
+        earlier = by_key.get(new.idempotency_key)
+        if earlier is not None:
+            outcomes.append(_repeated(new, earlier))
+            continue
+        rows.append(_row(new, now))
+        job = Job(**rows[-1])
+        if new.idempotency_key is not None:
+            by_key[new.idempotency_key] = job
+        outcomes.append((job, True))
+    _insert_rows(session, rows)
+    return outcomes
+
+
+def _repeated(new: NewJob, earlier: Job) -> tuple[Job, bool] | Conflict:
+    if earlier.request_hash == new.content_hash():
+        return earlier, False
+    return Conflict(
+        f"idempotency_key {new.idempotency_key!r} belongs to {earlier.id}, which asked something else; use another key",
+        param="idempotency_key",
+        job_id=earlier.id,
+    )
+
+
+def _by_keys(session: Session, keys: Sequence[str | None]) -> dict[str | None, Job]:
+    given = {key for key in keys if key is not None}
+    if not given:
+        return {}
+    found = session.scalars(select(Job).where(Job.idempotency_key.in_(given)))
+    return {job.idempotency_key: job for job in found}
 
 
 def _row(new: NewJob, now: datetime) -> dict[str, Any]:
@@ -341,10 +394,6 @@ def _row(new: NewJob, now: datetime) -> dict[str, Any]:
         "result": None,
         "error": None,
     }
-
-
-def _by_key(session: Session, key: str | None) -> Job | None:
-    return None if key is None else session.scalars(select(Job).where(Job.idempotency_key == key)).one_or_none()
 
 
 def _existing(session: Session, job_id: str) -> Job:

@@ -18,6 +18,7 @@
     ├── DeadlinePassed              deadline_passed         409     1
     ├── EngineFailed                engine_failed           500     1   the engine refused or lost one thought
     │   └── EngineDied              engine_died             503     1   the child is gone; tokens saved so far stand
+    ├── InternalError               internal                500     1   a fault of the program or of a kind
     └── Unavailable                 unavailable             503     1   not ready yet, or the daemon cannot be reached
 
 The text says what, which value, and the way out: `ContextTooLong: prompt has 9412 tokens, a slot holds 8192; shorten it
@@ -160,6 +161,10 @@ class EngineDied(EngineFailed):
 
     code = "engine_died"
     http_status = 503
+
+
+class InternalError(MonkError):
+    """A fault of the program or of a kind; the text names the exception, the journal has the traceback."""
 
 
 class Unavailable(MonkError):

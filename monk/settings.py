@@ -21,7 +21,7 @@ from monk.errors import MonkError, SettingsInvalid
 
 PREFIX = "MONK_"
 FOR_BENCHES = frozenset({"MONK_EVAL_DATA"})  # read by tests/bench only
-KvType = Literal["f16", "bf16", "f32", "q8_0", "q4_0"]
+KvType = Literal["f16", "bf16", "f32", "q8_0"]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -61,7 +61,9 @@ class Settings(BaseSettings):
     threads: Annotated[int, Field(ge=0, le=4096)] = Field(
         0, description="Threads of the engine; 0: one per physical core"
     )
-    ubatch: Annotated[int, Field(ge=32, le=8192)] = Field(512, description="Prompt tokens computed in one go")
+    ubatch: Annotated[int, Field(ge=0, le=8192)] = Field(
+        0, description="Prompt tokens computed in one go; 0: what suits the memory, at most 512"
+    )
     flash_attention: Literal["auto", "on", "off"] = Field(
         "auto", description="Attention kernel; auto: the engine's choice"
     )
@@ -78,7 +80,7 @@ class Settings(BaseSettings):
         None, description="sentence-transformers model by path or name; unset: the embedded all-MiniLM-L6-v2"
     )
     chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = Field(
-        220, description="Size of a passage in the embedding model's tokens, at most"
+        192, description="Size of a passage in the embedding model's tokens, at most"
     )
     max_document_bytes: Annotated[ByteSize, Field(ge=1024)] = Field(
         ByteSize(256 << 20), description="Larger files are not read"

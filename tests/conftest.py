@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +30,21 @@ def home(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def database(home: Path) -> Iterator[Database]:
-    """A migrated database in a temporary home."""
-    opened = Database(home / "monk.sqlite")
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated, empty database file, made once: every test gets a copy."""
+    path = tmp_path_factory.mktemp("migrated") / "monk.sqlite"
+    opened = Database(path)
     opened.migrate()
+    opened.close()
+    return path
+
+
+@pytest.fixture
+def database(home: Path, migrated: Path) -> Iterator[Database]:
+    """A migrated database in a temporary home."""
+    shutil.copy(migrated, home / "monk.sqlite")
+    opened = Database(home / "monk.sqlite")
     yield opened
     opened.close()
 

@@ -1,0 +1,67 @@
+"""A question over the corpus, answered with checked quotations.
+
+Looks up passages, lets the model answer from them, then holds every sentence of the answer against the passages. Where
+nothing near enough is found, the model is not asked at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from corpus.retrieval import Hit, hit_from_json
+from jobs import fields
+from jobs.context import Ask, ChatMessage, Context
+from jobs.evidence import nothing_found, result
+
+PASSAGES = 6
+MAX_TOKENS = 220
+SIMILAR = 0.30  # cosine of question and passage below which the two are about different things
+COVERED = 0.45  # share of the question's words, rare ones counting more, that one passage must hold
+
+
+class Input(fields.Input):
+    """A question, and how many passages to read for it."""
+
+    question: fields.Question
+    passages: Annotated[int, Field(ge=1, le=64)] = PASSAGES
+
+
+def run(ctx: Context) -> dict[str, Any]:
+    """Retrieve, draft, check."""
+    question = ctx.input["question"]
+    rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(question, ctx.input["passages"])])
+    hits = [hit_from_json(row) for row in rows]
+    if not is_evidence(hits):
+        return ctx.step("check", lambda: nothing_found(hits))
+    messages, shown = _fitting(ctx, question, hits)
+    said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1))
+    return ctx.step("check", lambda: result(question, said.answer, shown))
+
+
+def is_evidence(hits: Sequence[Hit]) -> bool:
+    """Whether one passage is both about the question's matter and holds its words."""
+    return any((hit.similarity or 0.0) >= SIMILAR and hit.coverage >= COVERED for hit in hits)
+
+
+def _max_tokens(ctx: Context) -> int:
+    return int(ctx.budget.get("tokens") or MAX_TOKENS)
+
+
+def _fitting(ctx: Context, question: str, hits: list[Hit]) -> tuple[list[ChatMessage], list[Hit]]:
+    """As many of the best passages as leave room for the answer; at least the question itself."""
+    room = ctx.context_tokens - _max_tokens(ctx)
+    for count in range(len(hits), 0, -1):
+        messages = _messages(ctx, question, hits[:count])
+        if ctx.prompt_tokens(messages) <= room:
+            return messages, hits[:count]
+    return _messages(ctx, question, hits[:1]), hits[:1]  # does not fit: the engine says so, with figures
+
+
+def _messages(ctx: Context, question: str, hits: list[Hit]) -> list[ChatMessage]:
+    return [
+        ChatMessage("system", ctx.prompt("answer-system")),
+        ChatMessage("user", ctx.prompt("answer", question=question, hits=hits)),
+    ]

@@ -1,0 +1,113 @@
+"""What a kind may use while it runs. The worker gives it; a kind knows nothing of leases, SQL, processes or the clock.
+
+A kind is ordinary code, run from top to bottom, perhaps many times: after a crash or a night's end it begins again at its
+first line, and every step and thought that had ended is read back instead of done. So: name each step once, keep what is
+not in a step free of effects, and pass results through the steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+from corpus.library import WholeDocument
+from corpus.retrieval import Hit
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn. role: system, user or assistant."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the model said in one finished thought."""
+
+    thought_id: str
+    answer: str
+    reasoning: str  # the <think> part; empty for models that have none
+    reason: str  # stop: it ended by itself; length: the budget ended it
+    num_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """How to think. Zero or None: the program's default for this model and kind."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
+    stop: tuple[str, ...] = ()
+    json_schema: dict[str, Any] | None = None
+    grammar: str | None = None
+    logit_bias: dict[int, float] = field(default_factory=dict)
+
+
+class Context(Protocol):
+    """One running job, seen from inside its kind."""
+
+    @property
+    def job_id(self) -> str: ...
+
+    @property
+    def input(self) -> dict[str, Any]: ...
+
+    @property
+    def budget(self) -> dict[str, Any]: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def context_tokens(self) -> int:
+        """Tokens one thought may hold, prompt and answer together."""
+        ...
+
+    def step(self, name: str, work: Callable[[], Result]) -> Result:
+        """The saved result of this step, or `work()` run now and saved. The result must be JSON (lists, dicts, text, numbers)."""
+        ...
+
+    def think(self, name: str, messages: list[ChatMessage], ask: Ask) -> Said:
+        """One call of the model; goes on from its last saved token if it was cut. Raises ContextTooLong."""
+        ...
+
+    def think_samples(self, name: str, messages: list[ChatMessage], ask: Ask, samples: int) -> list[Said]:
+        """`samples` independent answers to one prompt, thought side by side, each with a seed of its own."""
+        ...
+
+    def think_each(self, name: str, prompts: list[list[ChatMessage]], ask: Ask) -> list[Said]:
+        """One answer for each of several prompts, thought side by side."""
+        ...
+
+    def count_tokens(self, text: str) -> int:
+        """Tokens of a text in the thinking model's vocabulary."""
+        ...
+
+    def prompt_tokens(self, messages: list[ChatMessage]) -> int:
+        """Tokens of the messages in the model's chat template."""
+        ...
+
+    def retrieve(self, query: str, limit: int) -> list[Hit]:
+        """The nearest passages of the corpus, best first; empty when there is none."""
+        ...
+
+    def document(self, name: str) -> WholeDocument:
+        """A document of the corpus by its path. Raises NotFound, naming what is near, and DocumentUnreadable."""
+        ...
+
+    def prompt(self, name: str, **values: Any) -> str:
+        """A prompt template by file name, the user's own before ours, filled with values."""
+        ...
+
+    def note(self, type_: str, data: dict[str, Any]) -> None:
+        """An event for people watching."""
+        ...

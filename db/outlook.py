@@ -1,38 +1,73 @@
-"""What a forecast asks of the tables: the order of the queue in samples, and how long jobs have taken. Reads only.
+"""What a forecast asks of the tables: marks along the queue, and how long jobs have taken. Reads only.
 
-The whole order of 100,000 jobs is too much to fetch for every submit, so of a long queue every n-th job is taken: the rank
-of any job is then known to within n.
+Fetching the whole order of 100,000 jobs for every submit would cost more than the submit. So every n-th job is marked with its
+exact rank, by hopping along the index of claims; the rank of any other job lies between two marks.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
-from sqlalchemy import func, select, text
+from sqlalchemy import RowMapping, bindparam, func, select, text
+from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.models import EPOCH, Job, Night
 
 Key = tuple[int, bool, datetime, str]  # sorts as jobs are claimed: priority, then nearest deadline, then age
+LATEST = datetime.max.replace(tzinfo=UTC)
+
+_GROUPS = text(
+    "SELECT priority, deadline IS NULL AS no_deadline, count(*) AS number FROM jobs INDEXED BY ix_jobs_queue"
+    " WHERE state = 'queued' GROUP BY 1, 2 ORDER BY 1 DESC, 2"
+)
+# Within one priority: first the jobs with a deadline, nearest first, then the others, oldest first. Each hop is one step
+# along the index; rows between the marks are never read.
+_HOPS = {
+    True: """
+    WITH RECURSIVE hop(id, rank) AS (
+      SELECT min(id), 0 FROM jobs INDEXED BY ix_jobs_queue
+       WHERE state = 'queued' AND priority = :priority AND (deadline IS NULL) = 1 AND deadline IS NULL
+      UNION ALL
+      SELECT (SELECT id FROM jobs INDEXED BY ix_jobs_queue
+               WHERE state = 'queued' AND priority = :priority AND (deadline IS NULL) = 1 AND deadline IS NULL
+                 AND id > hop.id ORDER BY id LIMIT 1 OFFSET :step - 1), rank + :step
+        FROM hop WHERE hop.id IS NOT NULL)""",
+    False: """
+    WITH RECURSIVE hop(id, rank) AS (
+      SELECT (SELECT id FROM jobs INDEXED BY ix_jobs_queue
+               WHERE state = 'queued' AND priority = :priority AND (deadline IS NULL) = 0
+               ORDER BY deadline, id LIMIT 1), 0
+      UNION ALL
+      SELECT (SELECT id FROM jobs INDEXED BY ix_jobs_queue
+               WHERE state = 'queued' AND priority = :priority AND (deadline IS NULL) = 0
+                 AND (deadline, id) > (last.deadline, last.id) ORDER BY deadline, id LIMIT 1 OFFSET :step - 1), rank + :step
+        FROM hop JOIN jobs AS last ON last.id = hop.id)""",
+}
+_MARKS = {
+    no_deadline: text(hops + " SELECT rank, jobs.deadline, jobs.id, jobs.kind FROM hop JOIN jobs ON jobs.id = hop.id")
+    .bindparams(bindparam("priority"), bindparam("step"))
+    .columns(deadline=Job.deadline.type)
+    for no_deadline, hops in _HOPS.items()
+}
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A queued job: its place in the order, and what it is."""
+class Mark:
+    """A queued job and how many go before it; or the end of a group, where `kind` is empty."""
 
     key: Key
+    rank: int
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The queue in order. `sample[i]` has exactly i * step jobs before it; step 1: all of them. No job newer than
-    `newest_id` is in it."""
+    """Marks along the queue, in order, the last one at its end. No job newer than `newest_id` is counted."""
 
-    num_queued: int
-    step: int
-    sample: list[Waiting]
+    marks: list[Mark]
     newest_id: str
 
 
@@ -66,23 +101,12 @@ class Outlook:
         self._db = database
 
     def order(self, most: int) -> Order:
-        """The queue, in at most about `most` samples."""
+        """The queue with about `most` marks: every job of a shorter one, every n-th of a longer one."""
         with self._db.read() as session:
             newest_id = session.scalar(select(func.max(Job.id))) or ""
-            number = session.scalar(select(func.count()).select_from(Job).where(Job.state == "queued")) or 0
-            step = max(1, -(-number // most))
-            rank = func.row_number().over(
-                order_by=(Job.priority.desc(), text("(deadline IS NULL)"), Job.deadline, Job.id)
-            )
-            ranked = select(Job.id.label("id"), (rank - 1).label("rank")).where(Job.state == "queued").subquery()
-            rows = session.execute(
-                select(Job.priority, Job.deadline, Job.id, Job.kind)
-                .join(ranked, ranked.c.id == Job.id)
-                .where(ranked.c.rank % step == 0)
-                .order_by(ranked.c.rank)
-            ).tuples()
-            sample = [Waiting(key_of(priority, deadline, id_), kind) for priority, deadline, id_, kind in rows]
-        return Order(number, step, sample, newest_id)
+            groups = session.execute(_GROUPS).mappings().all()
+            step = max(1, -(-sum(group["number"] for group in groups) // most))
+            return Order(list(_marks(session, groups, step)), newest_id)
 
     def running(self) -> list[Busy]:
         """Jobs that hold a lease."""
@@ -107,3 +131,14 @@ class Outlook:
         query = select(Night.opened_at, Night.closed_at).order_by(Night.id.desc()).limit(most)
         with self._db.read() as session:
             return [(opened, closed) for opened, closed in session.execute(query).tuples()]
+
+
+def _marks(session: Session, groups: Sequence[RowMapping], step: int) -> Iterator[Mark]:
+    before = 0
+    for group in groups:
+        priority, no_deadline = int(group["priority"]), bool(group["no_deadline"])
+        values = {"priority": priority, "step": step}
+        for rank, deadline, id_, kind in session.execute(_MARKS[no_deadline], values):
+            yield Mark(key_of(priority, deadline, id_), before + rank, kind)
+        before += group["number"]
+        yield Mark((-priority, no_deadline, EPOCH if no_deadline else LATEST, "~"), before, "")

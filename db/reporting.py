@@ -156,7 +156,7 @@ class Reporting:
         )
         found: dict[str, list[Sample]] = {}
         with self._db.read() as session:
-            for job_id, *rest in session.execute(query).tuples():
+            for job_id, *rest in session.execute(query):
                 found.setdefault(job_id, []).append(Sample(*rest))
         return found
 
@@ -206,7 +206,7 @@ def _left(session: Session) -> list[Job]:
 
 def _count_states(session: Session, *conditions: ColumnElement[bool]) -> dict[str, int]:
     query = select(Job.state, func.count()).where(*conditions).group_by(Job.state)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _sums() -> tuple[Any, ...]:
@@ -233,7 +233,7 @@ def _costs_by_job(session: Session, ids: list[str]) -> dict[str, Costs]:
 
 def _steps_by_job(session: Session, ids: list[str]) -> dict[str, int]:
     query = select(Step.job_id, func.count()).where(Step.job_id.in_(ids)).group_by(Step.job_id)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _events(session: Session, inside: ColumnElement[bool]) -> list[Event]:
@@ -243,7 +243,7 @@ def _events(session: Session, inside: ColumnElement[bool]) -> list[Event]:
 
 def _event_counts(session: Session, inside: ColumnElement[bool]) -> dict[str, int]:
     query = select(Event.type, func.count()).where(inside, Event.type != "progress").group_by(Event.type)
-    return dict(session.execute(query).tuples().all())
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _nights(session: Session, window: Window) -> list[Night]:

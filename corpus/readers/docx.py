@@ -1,0 +1,72 @@
+"""DOCX: mammoth turns it into plain HTML (headings, lists, tables, footnotes survive), the HTML reader into blocks.
+
+A DOCX has no pages until somebody lays it out, so a place is a line of the extracted text: the n-th paragraph, list item or
+table row that is not empty.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import zipfile
+
+from corpus.readers.encoding import clean
+from corpus.readers.html import read_source
+from corpus.reading import Reading
+from monk.errors import DocumentUnreadable
+
+_MAX_UNPACKED_BYTES = 1 << 30  # a small file that unpacks to more than this is an attack
+_STYLES = "p[style-name='Title'] => h1:fresh\np[style-name='Subtitle'] => p:fresh"
+_OLE = b"\xd0\xcf\x11\xe0"
+_LOST = (
+    (re.compile(r"math}oMath"), "equations"),
+    (re.compile(r"\bchart|smartArt|diagram", re.IGNORECASE), "diagrams"),
+)
+_CELL = re.compile(r"<t[dh]\b.*?</t[dh]>", re.DOTALL)
+_INNER_BLOCK = re.compile(r"</?(?:p|li|ul|ol|h[1-6])\b[^>]*>")
+
+
+def read(data: bytes) -> Reading:
+    """Blocks with the headings above them; pictures and equations are named as lost."""
+    source, lost = _to_html(data)
+    rows = _CELL.sub(lambda cell: _INNER_BLOCK.sub(" ", cell.group()), source)
+    return read_source(clean(rows), "docx", "line", count_blocks=True, lost=lost)
+
+
+def _to_html(data: bytes) -> tuple[str, tuple[str, ...]]:
+    if data.startswith(_OLE):
+        raise DocumentUnreadable("is encrypted or an old .doc; open it, remove the password and save it as .docx")
+    _check_archive(data)
+    import mammoth
+
+    pictures = 0
+
+    def without_picture(image: object) -> dict[str, str]:
+        nonlocal pictures
+        pictures += 1
+        return {}
+
+    try:
+        result = mammoth.convert_to_html(
+            io.BytesIO(data), style_map=_STYLES, convert_image=mammoth.images.img_element(without_picture)
+        )
+    except Exception as exc:  # whatever a broken file makes the library stumble over is the file's fault
+        raise DocumentUnreadable("is damaged: Word may repair it (open and save again)") from exc
+    messages = " ".join(message.message for message in result.messages)
+    lost = [word for pattern, word in _LOST if pattern.search(messages)]
+    if pictures:
+        lost.append(f"{pictures} picture{'s' if pictures > 1 else ''}")
+    return result.value, tuple(lost)
+
+
+def _check_archive(data: bytes) -> None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError) as exc:
+        raise DocumentUnreadable("is damaged or not a .docx file; save it again with the program that made it") from exc
+    if "word/document.xml" not in names and not any(name.endswith("document.xml") for name in names):
+        raise DocumentUnreadable("is an archive without a Word document in it")
+    if unpacked > _MAX_UNPACKED_BYTES:
+        raise DocumentUnreadable(f"unpacks to {unpacked // 2**20} MiB, more than a document needs")

@@ -1,0 +1,102 @@
+"""The letters of one PDF page as lines with a box, a size and a page number. The only file that knows pdfium's characters."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Any
+
+from corpus.readers.encoding import clean
+
+_CUT_WORD = "\x02"  # what pdfium puts for a hyphen at a line end, in the place of hyphen and line break
+_LEADERS = re.compile(r"(?:\s*[.·…_]){5,}")  # "Contents . . . . . 7"
+_SPACES = re.compile(r"[ \t\u00a0]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of type. Lengths in points, `bottom` counts from the page's lower edge."""
+
+    text: str
+    page: int
+    left: float
+    right: float
+    bottom: float
+    size: float
+
+
+def gathered(text_page: Any, page: int) -> list[Line]:
+    """The lines of a page in the order of the file, pieces of one row joined."""
+    import pypdfium2.raw as pdfium
+
+    codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(text_page.count_chars())]
+    lines: list[Line] = []
+    for start, end, cut in _spans(codes):
+        line = _line(text_page, codes, start, end, cut, page)
+        if line is None:
+            continue
+        if lines and _same_row(lines[-1], line):
+            lines[-1] = _beside(lines[-1], line)
+        else:
+            lines.append(line)
+    return lines
+
+
+def _spans(codes: list[int]) -> list[tuple[int, int, bool]]:
+    """(start, end, ends with a cut word) of each line."""
+    spans: list[tuple[int, int, bool]] = []
+    start = 0
+    for index, code in enumerate(codes):
+        cut = chr(code) == _CUT_WORD and 0 < index < len(codes) - 1 and _letters(codes[index - 1], codes[index + 1])
+        if code == 0x0A or cut:
+            spans.append((start, index, cut))
+            start = index + 1
+    spans.append((start, len(codes), False))
+    return spans
+
+
+def _letters(before: int, after: int) -> bool:
+    return chr(before).isalpha() and chr(after).isalpha()
+
+
+def _line(text_page: Any, codes: list[int], start: int, end: int, cut: bool, page: int) -> Line | None:
+    drawn = [index for index in range(start, end) if codes[index] > 0x20]
+    text = _text(codes[start:end]) + ("-" if cut else "")
+    if not drawn or not text:
+        return None
+    boxes = [text_page.get_charbox(index, loose=True) for index in (drawn[0], drawn[len(drawn) // 2], drawn[-1])]
+    return Line(
+        text=text,
+        page=page,
+        left=min(box[0] for box in boxes),
+        right=max(box[2] for box in boxes),
+        bottom=boxes[1][1],
+        size=abs(boxes[1][3] - boxes[1][1]),
+    )
+
+
+def _text(codes: list[int]) -> str:
+    """Letters as drawn: a soft hyphen that a PDF draws is a hyphen; what has no letter is left out."""
+    text = "".join(map(chr, codes)).replace("\u00ad", "-").replace("\ufffe", "-")
+    text = clean("".join(char for char in text if unicodedata.category(char) not in ("Co", "Cn")))
+    return _SPACES.sub(" ", _LEADERS.sub(" ... ", text.replace("\n", " "))).strip()
+
+
+def _same_row(first: Line, second: Line) -> bool:
+    overlap = min(first.bottom + first.size, second.bottom + second.size) - max(first.bottom, second.bottom)
+    return second.left >= first.right - 1.0 and overlap > 0.5 * min(first.size, second.size)
+
+
+def _beside(first: Line, second: Line) -> Line:
+    """Two pieces of one row. A wide gap is a column of a table."""
+    wide = second.left - first.right > 2.0 * first.size
+    larger = first if len(first.text) >= len(second.text) else second
+    return Line(
+        text=first.text + ("\t" if wide else " ") + second.text,
+        page=first.page,
+        left=first.left,
+        right=max(first.right, second.right),
+        bottom=larger.bottom,
+        size=larger.size,
+    )

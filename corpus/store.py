@@ -1,0 +1,104 @@
+"""Vectors on disk, by passage id. The only import of chromadb; knows no text and no document but its path.
+
+The database is the truth about which passages exist: whoever finds an id here that is not there ignores it, and `sync`
+brings the two together. One process may have the folder open (the daemon). Vectors of one embedding model are one collection,
+so those of an older model are never mixed in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from corpus.embedding import Vectors
+
+_PREFIX = "passages-"
+_IDS_PER_PAGE = 10_000
+_GRAPH: Any = {"space": "cosine", "ef_construction": 128, "ef_search": 256, "max_neighbors": 24}
+
+
+class VectorStore:
+    """The collection of one embedding model. Threads may share it."""
+
+    def __init__(self, folder: Path, model_key: str) -> None:
+        """Opens or makes it. Other models' collections stay until `drop_others`."""
+        import chromadb
+        from chromadb.config import Settings
+
+        folder.mkdir(parents=True, exist_ok=True)
+        settings = Settings(anonymized_telemetry=False, allow_reset=False)
+        self._client: Any = chromadb.PersistentClient(str(folder), settings=settings)  # Any: its types lag behind it
+        self._name = _PREFIX + model_key
+        self._collection: Any = self._client.get_or_create_collection(
+            self._name, embedding_function=None, configuration={"hnsw": _GRAPH}
+        )
+        self._batch = int(self._client.get_max_batch_size())
+        self._lock = threading.Lock()
+
+    def add(self, ids: list[str], vectors: Vectors, paths: list[str]) -> None:
+        """Store vectors, one row per id; an id that is there already gets the new vector."""
+        with self._lock:
+            for start in range(0, len(ids), self._batch):
+                part = slice(start, start + self._batch)
+                self._collection.upsert(
+                    ids=ids[part],
+                    embeddings=vectors[part],
+                    metadatas=[{"path": path} for path in paths[part]],
+                )
+
+    def delete(self, ids: Iterable[str]) -> None:
+        """Remove vectors; unknown ids are no error."""
+        with self._lock:
+            for part in _batches(list(ids), self._batch):
+                self._collection.delete(ids=part)
+
+    def existing(self, ids: list[str]) -> set[str]:
+        """Those of `ids` that have a vector."""
+        found: set[str] = set()
+        for part in _batches(ids, self._batch):
+            found.update(self._collection.get(ids=part, include=[])["ids"])
+        return found
+
+    def all_ids(self) -> set[str]:
+        """Every id with a vector."""
+        found: set[str] = set()
+        for offset in range(0, self.count() + 1, _IDS_PER_PAGE):
+            found.update(self._collection.get(limit=_IDS_PER_PAGE, offset=offset, include=[])["ids"])
+        return found
+
+    def nearest(self, vector: Vectors, limit: int, paths: list[str] | None = None) -> list[tuple[str, float]]:
+        """(id, cosine similarity) of the nearest passages, best first, ties by id; only in documents `paths` if given."""
+        if paths == [] or self.count() == 0:
+            return []
+        answer = self._collection.query(
+            query_embeddings=[vector],
+            n_results=min(limit, self.count()),
+            where=None if paths is None else {"path": {"$in": paths}},
+            include=["distances"],
+        )
+        found = zip(answer["ids"][0], answer["distances"][0], strict=True)
+        return sorted(((id, 1.0 - float(distance)) for id, distance in found), key=lambda hit: (-hit[1], hit[0]))
+
+    def count(self) -> int:
+        """Number of vectors."""
+        return int(self._collection.count())
+
+    def drop_others(self) -> list[str]:
+        """Delete the collections of other embedding models; returns their keys."""
+        names = [collection.name for collection in self._client.list_collections()]
+        others = [name for name in names if name.startswith(_PREFIX) and name != self._name]
+        for name in others:
+            self._client.delete_collection(name)
+        return [name.removeprefix(_PREFIX) for name in others]
+
+    def close(self) -> None:
+        """Close the files."""
+        self._client.close()
+
+
+def _batches(ids: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]

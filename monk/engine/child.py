@@ -1,0 +1,252 @@
+"""The engine's process: `python -m monk.engine.child --socket-fd N --parent PID`. Started by `process.py`, never by
+people.
+
+Three threads. The main one owns the model and runs the engine loop; the reader takes commands from the socket and
+answers questions about words; the heart says every second that the process lives and when the last step ended. The
+process ends with its parent, whatever happens to that one: by death signal, and by the end of the socket.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monk.engine import fingerprint, gguf_file, memory, wire, words
+from monk.engine.client import Message, ModelCard, Segment
+from monk.engine.config import EngineConfig
+from monk.errors import EngineFailed, MonkError
+
+if TYPE_CHECKING:
+    from monk.engine.llama import LlamaModel
+    from monk.engine.runner import Runner
+
+log = logging.getLogger(__name__)
+
+PR_SET_PDEATHSIG = 1
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+NATIVE_ENVIRONMENT = {
+    "GGML_NO_BACKTRACE": "1",  # on an assert ggml would start a debugger
+    # Threads wait for each other a thousand times a step. By default OpenMP spins there for milliseconds, which is a
+    # disaster as soon as anyone else wants a core: 7 tokens/s against 44 on two cores with a load of 5 (2026-11-23).
+    "GOMP_SPINCOUNT": "20000",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="The engine's process; started by the daemon.")
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with(options.parent)
+    be_the_first_to_go()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
+    os.environ.update(NATIVE_ENVIRONMENT)
+    channel = wire.Channel(socket.socket(fileno=options.socket_fd))
+    return Child(channel).run()
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill us when the parent dies; if it died before we could ask, leave now."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+def be_the_first_to_go() -> None:
+    """The OOM killer should take the engine, which resumes, before the daemon or anything of the user's."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+class Child:
+    """One engine over one socket."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+        self._model: LlamaModel | None = None
+        self._runner: Runner | None = None
+        self._card: ModelCard | None = None
+        self._outbox = Outbox(channel)
+        self._progress_at = time.monotonic()  # while there is no runner yet
+
+    def run(self) -> int:
+        first = self._wait_for_config()
+        if first is None:
+            return 0
+        config = EngineConfig.from_json(first["config"])
+        threading.Thread(target=self._beat, args=(config.beat_seconds,), name="heart", daemon=True).start()
+        threading.Thread(target=self._read, name="reader", daemon=True).start()
+        try:
+            self._load(config)
+        except MonkError as error:
+            self._channel.send({"event": "failed", "error": wire.error_to_json(error)})
+            return error.exit_status
+        assert self._runner is not None and self._card is not None
+        self._channel.send({"event": "ready", "card": asdict(self._card)})
+        self._runner.run()
+        self._channel.send({"event": "stopped"})
+        return 0
+
+    def _wait_for_config(self) -> wire.Frame | None:
+        while True:
+            frames = self._channel.receive()
+            if frames is None:
+                return None
+            if frames:
+                return frames[0]
+
+    # --- loading
+
+    def _load(self, config: EngineConfig) -> None:
+        file = gguf_file.read(config.model_path)
+        plan = memory.fit(file, config)
+        if config.model_sha256 is not None:
+            sha256 = fingerprint.check_pin(file.parts, config.model_sha256)
+        else:
+            sha256 = fingerprint.sha256_of(file.parts, config.hash_cache)
+        from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
+        from monk.engine.runner import Runner, RunnerConfig
+
+        self._model = LlamaModel(config, plan, self._note_progress)
+        self._card = make_card(file, config, plan, sha256, self._model)
+        settings = RunnerConfig(
+            context=self._card.context,
+            slots=plan.slots,
+            chunk=plan.ubatch,
+            weight_bytes=plan.weight_bytes,
+            stream_bytes=plan.stream_bytes,
+            prefill_slice_seconds=config.prefill_slice_seconds,
+            decode_share=config.decode_share,
+            flush_seconds=config.flush_seconds,
+            share_prefixes=config.share_prefixes,
+        )
+        self._runner = Runner(self._model, settings, self._outbox.deliver)
+        self._report(file, plan)
+
+    def _report(self, file: gguf_file.GgufFile, plan: memory.Plan) -> None:
+        """Plan and truth side by side, for the log."""
+        self._log(logging.INFO, "model loaded", **plan.facts(), rss_bytes=rss_bytes())
+        if file.chat_template is None:
+            self._log(logging.WARNING, "model has no chat template, plain names are used instead")
+        if plan.context > file.train_context + memory.PAD:
+            self._log(
+                logging.WARNING, "context is longer than the model was trained for", train_context=file.train_context
+            )
+
+    def _log(self, level: int, text: str, **facts: object) -> None:
+        self._channel.send({"event": "log", "level": level, "text": text, "facts": facts})
+
+    def _note_progress(self) -> None:
+        self._progress_at = time.monotonic()
+
+    # --- commands
+
+    def _read(self) -> None:
+        """Until the parent is gone; then so are we, in the middle of whatever runs."""
+        with suppress(OSError, ValueError):
+            while (frames := self._channel.receive()) is not None:
+                for frame in frames:
+                    self._obey(frame)
+        os._exit(0)
+
+    def _obey(self, frame: wire.Frame) -> None:
+        if self._runner is None:  # only a stop can come before "ready": there is nothing to save yet
+            os._exit(0)
+        match frame["do"]:
+            case "think":
+                self._runner.think(wire.request_from_json(frame["request"]))
+            case "cancel":
+                self._runner.cancel(frame["id"])
+            case "stop":
+                self._runner.stop()
+            case "tokenize" | "detokenize":
+                self._channel.send({"event": "reply", "call": frame["call"], **self._answer(frame)})
+
+    def _answer(self, frame: wire.Frame) -> dict[str, Any]:
+        assert self._model is not None and self._card is not None
+        try:
+            if frame["do"] == "detokenize":
+                return {"result": words.detokenize(self._model, self._known(frame["ids"]))}
+            segments = [Segment(text, control) for text, control in frame["segments"]]
+            return {"result": words.tokenize(self._model, segments, self._card.control_tokens, frame["add_bos"])}
+        except MonkError as error:
+            return {"error": wire.error_to_json(error)}
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """Ids out of the vocabulary would read beyond its end."""
+        assert self._model is not None
+        for token in ids:
+            if not 0 <= token < self._model.vocab_size:
+                raise EngineFailed(f"token {token} is not in the vocabulary")
+        return ids
+
+    # --- signs of life
+
+    def _beat(self, seconds: float) -> None:
+        with suppress(OSError):
+            while True:
+                self._channel.send({"event": "beat", "rss_bytes": rss_bytes(), **self._pulse()})
+                time.sleep(seconds)
+
+    def _pulse(self) -> dict[str, Any]:
+        if self._runner is None:
+            return {"counters": None, "progress_at": self._progress_at}
+        counters = asdict(self._runner.counters)
+        return {"counters": counters, "progress_at": counters["progress_at"]}
+
+
+class Outbox:
+    """Sends what the loop delivers. The runner already gathers tokens, so each message is one frame."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+
+    def deliver(self, thought_id: str, message: Message | MonkError) -> None:
+        if isinstance(message, MonkError):
+            self._channel.send({"event": "error", "id": thought_id, "error": wire.error_to_json(message)})
+        else:
+            self._channel.send({"event": "message", "id": thought_id, "message": wire.message_to_json(message)})
+
+
+def make_card(
+    file: gguf_file.GgufFile, config: EngineConfig, plan: memory.Plan, sha256: str, model: LlamaModel
+) -> ModelCard:
+    """What the rest of the program learns of the model."""
+    return ModelCard(
+        name=config.name or str(file.metadata.get("general.name") or config.model_path.stem),
+        path=str(config.model_path),
+        sha256=sha256,
+        architecture=file.architecture,
+        num_parameters=file.num_parameters,
+        weight_bytes=plan.weight_bytes,
+        train_context=file.train_context,
+        context=min(config.context or plan.context, model.context),
+        slots=plan.slots,
+        kv_bytes_per_token=plan.kv_bytes_per_token,
+        vocab_size=model.vocab_size,
+        chat_template=file.chat_template,
+        bos=file.special_token("bos"),
+        eos=file.special_token("eos"),
+        control_tokens=file.control_tokens,
+    )
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""What the rest of the program may ask of an engine, and what comes back.
+
+Works on token ids and prompt segments. Never sees jobs, documents or SQL. Three engines keep this promise and run the
+same contract tests: the child process (`process.py`), the scripted one (`scripted.py`), and later engines on other
+hosts.
+
+    thread of a job                      engine
+      tokenize(segments)      ──────▶    ids
+      think(ThoughtRequest)   ──────▶    a Stream: PrefillProgress* NewTokens* (Finished | an error)
+      stream.cancel()         ──────▶    frees the slot; the stream ends with Finished("cancelled")
+
+A stream that breaks with `EngineDied` loses nothing: ask again with the tokens received so far in `saved`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+FinishReason = Literal["stop", "length", "cancelled", "paused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of prompt text. Only `control` text may become control tokens such as <|im_end|>; what people or
+    documents wrote never does, whatever it spells."""
+
+    text: str
+    control: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen. temperature 0 is greedy and ignores the rest but penalties, bias and grammar.
+
+    The choice depends only on the logits, `seed` and the token's index in the answer, so a resumed thought goes on as
+    it would have: no generator state has to be saved.
+    """
+
+    temperature: float = 0.0  # >= 0
+    top_k: int = 0  # 0: off
+    top_p: float = 1.0  # (0, 1]
+    min_p: float = 0.0  # [0, 1)
+    repeat_penalty: float = 1.0  # 1: off; over the last repeat_last_n tokens
+    repeat_last_n: int = 64
+    seed: int = 0
+    logit_bias: dict[int, float] = field(default_factory=dict)
+    grammar: str | None = None  # GBNF
+    json_schema: dict[str, Any] | None = None  # translated to GBNF by the engine
+    logprobs: int = 0  # 0: none; n: the n likeliest beside the chosen one
+
+
+@dataclass(frozen=True, slots=True)
+class ThoughtRequest:
+    """One call of the model. `saved` are tokens an earlier, cut run of the same thought has already produced: they are
+    prefilled after the prompt and count towards `max_tokens`."""
+
+    id: str
+    prompt: tuple[int, ...]
+    max_tokens: int
+    sampling: Sampling = Sampling()
+    stop: tuple[str, ...] = ()
+    saved: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillProgress:
+    """`done` of `total` prompt tokens (saved tokens included) are computed."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log of the probability of the chosen token before temperature, with the likeliest alternatives."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NewTokens:
+    """Tokens since the last message, in order. `text` is what they add to the answer as whole characters (a character
+    whose bytes are still incomplete waits for the next message)."""
+
+    ids: tuple[int, ...]
+    text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The end of a stream. `text` is the whole answer, saved tokens included, without the stop string or end token.
+
+    `prefill_seconds` and `decode_seconds` are this run's share of engine time: a step's wall time divided evenly among
+    the sequences in it. `num_prefilled` counts tokens computed in this run, `num_decoded` tokens sampled in it.
+    """
+
+    reason: FinishReason
+    text: str
+    num_prefilled: int
+    num_decoded: int
+    prefill_seconds: float
+    decode_seconds: float
+
+
+Message = PrefillProgress | NewTokens | Finished
+
+
+class Stream(Protocol):
+    """The mailbox of one thought. Iterate from one thread until Finished or an error; cancel from any thread."""
+
+    def __iter__(self) -> Iterator[Message]:
+        """Messages until Finished, inclusive. Raises EngineDied, EngineFailed, ContextTooLong, InvalidInput."""
+        ...
+
+    def receive(self, timeout: float | None) -> Message | None:
+        """The next message, or None after `timeout` seconds without one. Raises as iteration does."""
+        ...
+
+    def cancel(self) -> None:
+        """Ask for an early end. The stream still ends with Finished: "cancelled", or what came first."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What is known of the loaded model. Bytes are measured from the file or the loader's own figures, not guessed."""
+
+    name: str
+    path: str
+    sha256: str
+    architecture: str
+    num_parameters: int
+    weight_bytes: int
+    train_context: int
+    context: int  # tokens one thought may hold, prompt and answer together
+    slots: int  # thoughts decoded at once
+    kv_bytes_per_token: int
+    vocab_size: int
+    chat_template: str | None
+    bos: str
+    eos: str
+    control_tokens: tuple[str, ...]  # their texts, longest first: content that spells one is kept literal
+
+
+EngineState = Literal["off", "starting", "ready", "restarting", "failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStatus:
+    """A snapshot for /status, /metrics and the watchdog. `beat_at` is the monotonic time of the last sign of life."""
+
+    state: EngineState
+    pid: int | None
+    model: ModelCard | None
+    num_restarts: int
+    last_error: str | None
+    active: int  # sequences holding a slot
+    waiting: int  # thoughts that have none yet
+    rss_bytes: int
+    prefill_tokens: int  # totals since the daemon started
+    decode_tokens: int
+    prefill_seconds: float
+    decode_seconds: float
+    beat_at: float
+
+
+class EngineClient(Protocol):
+    """Thread-safe. Calls that need the model block until it is loaded, or raise ModelUnusable when it cannot be."""
+
+    def start(self) -> None:
+        """Begin loading in the background; returns at once. Nothing happens if it is running already."""
+        ...
+
+    def card(self, timeout: float | None = None) -> ModelCard:
+        """The loaded model. Raises ModelUnusable, MemoryTooSmall, or Unavailable after `timeout` seconds."""
+        ...
+
+    def tokenize(self, segments: list[Segment], *, add_bos: bool = True) -> list[int]:
+        """Token ids of the segments in a row. Raises EngineDied."""
+        ...
+
+    def detokenize(self, ids: list[int]) -> str:
+        """Text of the ids; bytes that are no UTF-8 become U+FFFD."""
+        ...
+
+    def think(self, request: ThoughtRequest) -> Stream:
+        """Queue one thought. Raises ContextTooLong, with figures, when prompt + max_tokens exceed a slot."""
+        ...
+
+    def status(self) -> EngineStatus: ...
+
+    def stop(self) -> None:
+        """End the child politely, then by force; open streams end with Finished("paused"). May be started again."""
+        ...

@@ -1,0 +1,332 @@
+"""The only file that imports llama_cpp: one loaded model with one context, as numpy arrays and plain values.
+
+Every handle here has one owner, the thread that runs the engine loop; `tokenize`, `piece` and `request_abort` may be
+called from others. What would abort the process (llama.cpp asserts on most misuse) is checked here first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import llama_cpp.llama_cpp as C
+import numpy as np
+import numpy.typing as npt
+
+from monk.engine.client import ThoughtRequest
+from monk.engine.config import EngineConfig
+from monk.engine.memory import Plan
+from monk.errors import InvalidInput, ModelUnusable
+
+log = logging.getLogger(__name__)
+
+GGML_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
+FLASH_ATTENTION = {"off": C.LLAMA_FLASH_ATTN_TYPE_DISABLED, "on": C.LLAMA_FLASH_ATTN_TYPE_ENABLED}
+NUMA = {"off": 0, "distribute": 1, "isolate": 2, "numactl": 3}
+MAX_GRAMMAR_CHARS = 65536  # the parser is recursive; a longer text could overflow its stack
+# control tokens whose text belongs to the answer: reasoning models mark their thinking with them
+VISIBLE_CONTROL = frozenset({"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "<|message|>"})
+
+_last_lines: deque[str] = deque(maxlen=20)
+
+
+@C.llama_log_callback  # type: ignore[untyped-decorator]
+def _on_log(level: int, text: bytes, _data: object) -> None:
+    """Keeps the reason at hand: llama.cpp reports failures as NULL and says why only here."""
+    line = text.decode("utf-8", "replace").rstrip()
+    if line and line != ".":
+        _last_lines.append(line)
+
+
+def last_log_lines() -> str:
+    """What llama.cpp said last about something that failed, in one line."""
+    telling = [line for line in _last_lines if "error" in line.lower() or "fail" in line.lower()]
+    return "; ".join((telling or list(_last_lines))[-3:])
+
+
+class Batch:
+    """Rows for one llama_decode, as arrays the C struct points into: filling costs nothing per token."""
+
+    def __init__(self, capacity: int) -> None:
+        self.tokens = np.zeros(capacity, np.int32)
+        self.positions = np.zeros(capacity, np.int32)
+        self.slots = np.zeros(capacity, np.int32)
+        self.wants_logits = np.zeros(capacity, np.int8)
+        self._one = np.ones(capacity, np.int32)
+        self._slot_rows = (self.slots.ctypes.data + 4 * np.arange(capacity + 1)).astype(np.uint64)
+        self._slot_rows[capacity] = 0
+        self.struct = C.llama_batch(
+            n_tokens=0,
+            token=_pointer(self.tokens, ctypes.c_int32),
+            embd=None,
+            pos=_pointer(self.positions, ctypes.c_int32),
+            n_seq_id=_pointer(self._one, ctypes.c_int32),
+            seq_id=ctypes.cast(self._slot_rows.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
+            logits=_pointer(self.wants_logits, ctypes.c_int8),
+        )
+
+
+def _pointer(array: npt.NDArray[Any], kind: type[Any]) -> Any:  # Any: a ctypes pointer of a type made at run time
+    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
+
+
+class LlamaModel:
+    """A model in memory. Raises ModelUnusable when llama.cpp refuses the file or the context."""
+
+    def __init__(self, config: EngineConfig, plan: Plan, on_progress: Callable[[], None]) -> None:
+        C.llama_log_set(_on_log, ctypes.c_void_p(0))
+        if config.numa != "off":
+            C.llama_numa_init(NUMA[config.numa])
+        C.llama_backend_init()
+        self._closed = False
+        self._context: Any = None
+        self._model = self._load(config, on_progress)
+        self._vocab = C.llama_model_get_vocab(self._model)
+        self._batch = Batch(max(plan.ubatch, plan.slots))
+        self._max_outputs = plan.slots
+        self._abort_flag = ctypes.create_string_buffer(2)
+        self._context = self._open_context(config, plan)
+        self._memory = C.llama_get_memory(self._context)
+        self._pieces: dict[int, bytes] = {}
+        self.vocab_size = int(C.llama_vocab_n_tokens(self._vocab))
+        self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
+        self.context = int(C.llama_n_ctx_seq(self._context))
+        self.can_trim = not self._cannot_trim(plan)
+
+    # --- loading
+
+    def _load(self, config: EngineConfig, on_progress: Callable[[], None]) -> Any:
+        params = C.llama_model_default_params()
+        params.n_gpu_layers = 0
+        params.load_mode = _load_mode(config)
+        params.use_extra_bufts = config.repack
+
+        @C.llama_progress_callback  # type: ignore[untyped-decorator]
+        def progress(_share: float, _data: object) -> bool:
+            on_progress()
+            return True
+
+        params.progress_callback = progress
+        model = C.llama_model_load_from_file(str(config.model_path).encode(), params)
+        if not model:
+            raise ModelUnusable(f"{config.model_path} cannot be loaded: {last_log_lines()}")
+        return model
+
+    def _open_context(self, config: EngineConfig, plan: Plan) -> Any:
+        params = C.llama_context_default_params()
+        params.n_ctx = plan.context * plan.slots
+        params.n_batch = max(plan.ubatch, plan.slots)
+        params.n_ubatch = max(plan.ubatch, plan.slots)
+        params.n_seq_max = plan.slots
+        params.n_outputs_max = plan.slots
+        params.n_threads = plan.threads
+        params.n_threads_batch = plan.threads_batch
+        params.flash_attn_type = FLASH_ATTENTION["on" if plan.flash_attention else "off"]
+        params.type_k = GGML_TYPES[config.kv_type_k]
+        params.type_v = GGML_TYPES[config.kv_type_v]
+        params.kv_unified = False
+        params.swa_full = plan.swa_full
+        params.no_perf = True
+        # strlen of a two-byte buffer as the callback: it is asked after every graph node, and Python would be far too
+        # slow
+        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
+        params.abort_callback = ctypes.cast(strlen, C.ggml_abort_callback)
+        params.abort_callback_data = ctypes.cast(self._abort_flag, ctypes.c_void_p)
+        context = C.llama_init_from_model(self._model, params)
+        if not context:
+            reason = last_log_lines()
+            C.llama_model_free(self._model)
+            raise ModelUnusable(f"{config.model_path}: llama.cpp opens no context with these settings: {reason}")
+        return context
+
+    def _cannot_trim(self, plan: Plan) -> bool:
+        recurrent = C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model)
+        windowed = int(C.llama_model_n_swa(self._model)) > 0 and not plan.swa_full
+        return bool(recurrent or windowed)
+
+    # --- decoding
+
+    def decode_chunk(self, slot: int, start: int, tokens: npt.NDArray[np.int32], *, wants_logits: bool) -> int:
+        """Compute tokens of one slot from position `start`. Returns llama_decode's code: 0 done, 2 aborted."""
+        count = len(tokens)
+        batch = self._batch
+        assert 0 < count <= len(batch.tokens), "a chunk larger than the batch would abort the process"
+        batch.tokens[:count] = tokens
+        batch.positions[:count] = np.arange(start, start + count, dtype=np.int32)
+        batch.slots[:count] = slot
+        batch.wants_logits[:count] = 0
+        batch.wants_logits[count - 1] = wants_logits
+        return self._decode(count)
+
+    def decode_rows(self, slots: list[int], positions: list[int], tokens: list[int]) -> int:
+        """Compute one token of each slot, logits for all. Same codes."""
+        count = len(slots)
+        batch = self._batch
+        assert 0 < count <= self._max_outputs, "more outputs than reserved would abort the process"
+        batch.tokens[:count] = tokens
+        batch.positions[:count] = positions
+        batch.slots[:count] = slots
+        batch.wants_logits[:count] = 1
+        return self._decode(count)
+
+    def _decode(self, count: int) -> int:
+        self._batch.struct.n_tokens = count
+        return int(C.llama_decode(self._context, self._batch.struct))
+
+    def logits(self, rows: int) -> npt.NDArray[np.float32]:
+        """Logits of the last call's output rows: [rows, vocab], a view that the next call overwrites."""
+        return np.ctypeslib.as_array(C.llama_get_logits(self._context), (rows, self.vocab_size))
+
+    def request_abort(self) -> None:
+        """Make a running llama_decode return 2 within about a millisecond. From any thread."""
+        self._abort_flag[0] = b"\1"
+
+    def clear_abort(self) -> None:
+        self._abort_flag[0] = b"\0"
+
+    # --- KV
+
+    def num_computed(self, slot: int) -> int:
+        """Tokens the slot's KV holds."""
+        return int(C.llama_memory_seq_pos_max(self._memory, slot)) + 1
+
+    def trim(self, slot: int, length: int) -> bool:
+        """Keep the first `length` tokens of a slot. False if this model's memory cannot be cut there."""
+        return bool(C.llama_memory_seq_rm(self._memory, slot, length, -1))
+
+    def clear(self, slot: int) -> None:
+        C.llama_memory_seq_rm(self._memory, slot, -1, -1)
+
+    def copy(self, source: int, target: int) -> None:
+        """Make the target's KV equal to the source's, whole: llama.cpp asserts on parts between streams."""
+        C.llama_memory_seq_cp(self._memory, source, target, -1, -1)
+
+    # --- words
+
+    def tokenize(self, text: str, *, control: bool, add_special: bool) -> list[int]:
+        """Ids of the text. With `control` false no control token can come out of it."""
+        data = text.encode("utf-8", "replace")
+        room = len(data) + 8
+        ids = (C.llama_token * room)()
+        count = C.llama_tokenize(self._vocab, data, len(data), ids, room, add_special, control)
+        if count < 0:
+            ids = (C.llama_token * -count)()
+            count = C.llama_tokenize(self._vocab, data, len(data), ids, -count, add_special, control)
+        if count < 0:
+            raise InvalidInput(f"text of {len(data)} bytes cannot be tokenised")
+        return list(ids[:count])
+
+    def piece(self, token: int) -> bytes:
+        """The bytes a token adds to an answer; none for control tokens."""
+        known = self._pieces.get(token)
+        if known is None:
+            known = self._pieces[token] = self._render(token)
+        return known
+
+    def _render(self, token: int) -> bytes:
+        plain = self._to_piece(token, special=False)
+        if plain or not C.llama_vocab_is_control(self._vocab, token):
+            return plain
+        shown = self._to_piece(token, special=True)
+        return shown if shown.decode("utf-8", "replace") in VISIBLE_CONTROL else b""
+
+    def _to_piece(self, token: int, *, special: bool) -> bytes:
+        buffer = ctypes.create_string_buffer(64)
+        length = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        if length < 0:
+            buffer = ctypes.create_string_buffer(-length)
+            length = C.llama_token_to_piece(self._vocab, token, buffer, len(buffer), 0, special)
+        return buffer.raw[: max(length, 0)]
+
+    def is_end(self, token: int) -> bool:
+        """True for any token that ends a generation, not just the model's main one."""
+        return bool(C.llama_vocab_is_eog(self._vocab, token))
+
+    def bos_text(self) -> str:
+        token = int(C.llama_vocab_bos(self._vocab))
+        return self._to_piece(token, special=True).decode("utf-8", "replace") if token >= 0 else ""
+
+    def guard_for(self, request: ThoughtRequest) -> GrammarGuard | None:
+        """The grammar a thought asks for, at its start. Raises InvalidInput when it cannot be read."""
+        grammar = request.sampling.grammar
+        if request.sampling.json_schema is not None:
+            grammar = schema_to_grammar(request.sampling.json_schema)
+        return None if grammar is None else GrammarGuard(self._vocab, self.vocab_size, grammar)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        C.llama_free(self._context)
+        C.llama_model_free(self._model)
+
+
+def _load_mode(config: EngineConfig) -> int:
+    if not config.mmap:
+        return int(C.LLAMA_LOAD_MODE_NONE)
+    return int(C.LLAMA_LOAD_MODE_MMAP_MLOCK if config.mlock else C.LLAMA_LOAD_MODE_MMAP)
+
+
+class GrammarGuard:
+    """Follows one answer through a GBNF grammar. llama.cpp aborts on an illegal accept, so only tested tokens get
+    there.
+    """
+
+    def __init__(self, vocab: Any, vocab_size: int, grammar: str) -> None:
+        if len(grammar) > MAX_GRAMMAR_CHARS:
+            raise InvalidInput(f"grammar has {len(grammar)} characters, at most {MAX_GRAMMAR_CHARS}", param="grammar")
+        if "\0" in grammar:
+            raise InvalidInput("grammar contains a NUL character", param="grammar")
+        self._vocab = vocab
+        self._sampler = C.llama_sampler_init_grammar(vocab, grammar.encode("utf-8", "replace"), b"root")
+        if not self._sampler:
+            raise InvalidInput(f"grammar is not valid GBNF: {last_log_lines()}", param="grammar")
+        self._rows = np.zeros(vocab_size, dtype=[("id", "<i4"), ("logit", "<f4"), ("p", "<f4")])
+        self._tested: int | None = None
+
+    def allows(self, token: int) -> bool:
+        row = np.zeros(1, dtype=self._rows.dtype)
+        row["id"] = token
+        self._apply(row)
+        allowed = bool(row["logit"][0] > -np.inf)
+        self._tested = token if allowed else None
+        return allowed
+
+    def mask(self, logits: npt.NDArray[np.float32]) -> None:
+        self._rows["id"] = np.arange(len(self._rows))
+        self._rows["logit"] = 0.0
+        self._apply(self._rows)
+        logits[self._rows["logit"] == -np.inf] = -np.inf
+
+    def accept(self, token: int) -> None:
+        """Go on behind `token`. Asks again unless `allows` was the last thing asked; an illegal token raises
+        InvalidInput.
+        """
+        if self._tested != token and not self.allows(token):
+            raise InvalidInput(f"token {token} is not allowed by the grammar here", param="grammar")
+        self._tested = None
+        C.llama_sampler_accept(self._sampler, token)
+
+    def _apply(self, rows: npt.NDArray[Any]) -> None:
+        data = ctypes.cast(rows.ctypes.data, C.llama_token_data_p)
+        array = C.llama_token_data_array(data=data, size=len(rows), selected=-1, sorted=False)
+        C.llama_sampler_apply(self._sampler, ctypes.byref(array))
+
+    def close(self) -> None:
+        if self._sampler:
+            C.llama_sampler_free(self._sampler)
+            self._sampler = None
+
+
+def schema_to_grammar(schema: dict[str, Any]) -> str:
+    """GBNF of a JSON schema. Raises InvalidInput with the reason when it uses what cannot be translated."""
+    from llama_cpp.llama_grammar import json_schema_to_gbnf
+
+    try:
+        return str(json_schema_to_gbnf(json.dumps(schema)))
+    except Exception as exc:  # the converter raises whatever it stumbles over
+        raise InvalidInput(f"json_schema cannot be turned into a grammar: {exc!r}", param="json_schema") from exc

@@ -1,0 +1,461 @@
+"""The engine in a child process, as the rest of the program uses it: starts it, feeds it, and starts it again when it
+dies.
+
+    off ──start──▶ starting ──ready──▶ ready ──child dies──▶ restarting ──ready──▶ ready
+     ▲                │ model unusable, memory too small        │
+     └─────stop───────┴──▶ failed ◀─────────────────────────────┘        (start may be called again)
+
+One supervisor thread owns the child: it spawns it, reads its socket, and watches its beats. Callers only send, and wait
+on their own mailbox. Every open stream of a dead child raises EngineDied; what it delivered before stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from monk.engine import wire
+from monk.engine.client import EngineState, EngineStatus, Finished, ModelCard, Segment, Stream, ThoughtRequest
+from monk.engine.config import EngineConfig
+from monk.engine.mailbox import Mailbox
+from monk.engine.request import check_length
+from monk.errors import Conflict, EngineDied, ModelUnusable, MonkError, Unavailable
+
+log = logging.getLogger(__name__)
+
+FIRST_BACKOFF_SECONDS = 0.5
+LAST_BACKOFF_SECONDS = 30.0
+HEALTHY_SECONDS = 60.0  # a child that lived this long, or computed something, resets the backoff
+POLITE_SECONDS = 3.0  # how long stop waits before it uses force
+POLL_SECONDS = 0.5
+LOAD_ATTEMPTS = 5  # a child that dies this often before it was ever ready is not tried again
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+
+class EngineProcess:
+    """An `EngineClient`. Thread-safe."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        self._lock = threading.Condition()
+        self._state: EngineState = "off"
+        self._error: MonkError | None = None
+        self._card: ModelCard | None = None
+        self._child: _Child | None = None
+        self._supervisor: threading.Thread | None = None
+        self._stopping = threading.Event()
+        self._streams: dict[str, Mailbox] = {}
+        self._calls: dict[int, _Call] = {}
+        self._call_numbers = itertools.count(1)
+        self._num_restarts = 0
+        self._last_error: str | None = None
+        self._totals = _Totals()
+        self._rss_bytes = 0
+        self._beat_at = time.monotonic()
+
+    # --- the contract
+
+    def start(self) -> None:
+        with self._lock:
+            if self._supervisor is not None and self._supervisor.is_alive() and not self._stopping.is_set():
+                return
+            previous = self._supervisor
+        if previous is not None:
+            previous.join()
+        with self._lock:
+            self._stopping.clear()
+            self._error = None
+            self._set_state("starting")
+            # the kernel ties the child's death signal to the thread that spawned it: this one lives as long as the
+            # child
+            self._supervisor = threading.Thread(target=self._supervise, name="engine", daemon=True)
+            self._supervisor.start()
+
+    def card(self, timeout: float | None = None) -> ModelCard:
+        return self._when_ready(timeout)
+
+    def tokenize(self, segments: list[Segment], *, add_bos: bool = True) -> list[int]:
+        rows = [[segment.text, segment.control] for segment in segments]
+        result = self._ask({"do": "tokenize", "segments": rows, "add_bos": add_bos})
+        assert isinstance(result, list)
+        return result
+
+    def detokenize(self, ids: list[int]) -> str:
+        return str(self._ask({"do": "detokenize", "ids": list(ids)}))
+
+    def think(self, request: ThoughtRequest) -> Stream:
+        card = self._when_ready(None)
+        check_length(request, card.context)
+        mailbox = Mailbox(lambda: self._cancel(request.id))
+        with self._lock:
+            if request.id in self._streams:
+                raise Conflict(f"thought {request.id} is open already")
+            child = self._child
+            if child is None or self._state != "ready":
+                raise EngineDied("the engine stopped before it took the thought; ask again")
+            self._streams[request.id] = mailbox
+        self._send(child, {"do": "think", "request": wire.request_to_json(request)})
+        return mailbox
+
+    def status(self) -> EngineStatus:
+        with self._lock:
+            totals = self._totals
+            return EngineStatus(
+                state=self._state,
+                pid=self._child.pid if self._child else None,
+                model=self._card,
+                num_restarts=self._num_restarts,
+                last_error=self._last_error,
+                active=totals.active,
+                waiting=totals.waiting,
+                rss_bytes=self._rss_bytes,
+                prefill_tokens=totals.whole("prefill_tokens"),
+                decode_tokens=totals.whole("decode_tokens"),
+                prefill_seconds=totals.sum("prefill_seconds"),
+                decode_seconds=totals.sum("decode_seconds"),
+                beat_at=self._beat_at,
+            )
+
+    def stop(self) -> None:
+        with self._lock:
+            supervisor, child = self._supervisor, self._child
+            self._stopping.set()
+            self._lock.notify_all()
+        if child is not None:
+            with contextlib.suppress(OSError):
+                child.channel.send({"do": "stop"})
+            child.end_after(POLITE_SECONDS)
+        if supervisor is not None and supervisor is not threading.current_thread():
+            supervisor.join()
+
+    # --- callers
+
+    def _when_ready(self, timeout: float | None) -> ModelCard:
+        """Wait for a loaded model, starting the engine if nobody did."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        if self._state == "off":
+            self.start()
+        with self._lock:
+            while True:
+                if self._state == "ready" and self._card is not None:
+                    return self._card
+                if self._state == "failed" and self._error is not None:
+                    raise self._error
+                if self._state == "off" or self._stopping.is_set():
+                    raise Unavailable("the engine is stopped")
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise Unavailable(f"the model is not loaded after {timeout:g} s; it is still being read")
+                self._lock.wait(left)
+
+    def _ask(self, frame: wire.Frame) -> Any:
+        """Send a question and wait for its reply; asked again if the child dies over it."""
+        while True:
+            self._when_ready(None)
+            call = _Call()
+            number = next(self._call_numbers)
+            with self._lock:
+                child = self._child
+                if child is None or self._state != "ready":
+                    continue
+                self._calls[number] = call
+            self._send(child, {**frame, "call": number})
+            call.done.wait()
+            if call.error is None:
+                return call.result
+            if not isinstance(call.error, EngineDied) or self._stopping.is_set():
+                raise call.error
+
+    def _cancel(self, thought_id: str) -> None:
+        with self._lock:
+            child = self._child if thought_id in self._streams else None
+        if child is not None:
+            self._send(child, {"do": "cancel", "id": thought_id})
+
+    def _send(self, child: _Child, frame: wire.Frame) -> None:
+        """A child that is gone is the supervisor's business: it ends the streams and calls."""
+        with contextlib.suppress(OSError):
+            child.channel.send(frame)
+
+    # --- the supervisor
+
+    def _supervise(self) -> None:
+        backoff, unready = FIRST_BACKOFF_SECONDS, 0
+        while not self._stopping.is_set():
+            started_at = time.monotonic()
+            computed = self._totals.work()
+            try:
+                self._run_child()
+            except OSError as exc:
+                self._last_error = f"the engine cannot be started: {exc}"
+            except Exception:  # the rim: without its supervisor every caller would wait for ever
+                self._last_error = "the supervisor met a defect; see the log"
+                log.exception("engine supervisor failed")
+            was_ready = self._state == "ready"
+            self._lose_child()
+            if self._stopping.is_set() or self._state == "failed":
+                break
+            unready = 0 if was_ready else unready + 1
+            if unready >= LOAD_ATTEMPTS:
+                self._give_up(self._unloadable())
+                break
+            healthy = time.monotonic() - started_at > HEALTHY_SECONDS or self._totals.work() > computed
+            backoff = FIRST_BACKOFF_SECONDS if healthy else min(2 * backoff, LAST_BACKOFF_SECONDS)
+            self._num_restarts += 1
+            log.error("engine died", extra={"reason": self._last_error, "restart_in_seconds": backoff})
+            self._stopping.wait(backoff)
+        with self._lock:
+            if self._state != "failed":
+                self._set_state("off")
+
+    def _run_child(self) -> None:
+        """Spawn one child and read its socket until it ends."""
+        child = _Child.spawn()
+        with self._lock:
+            self._child = child
+            self._beat_at = time.monotonic()
+            if self._stopping.is_set():
+                return
+        child.channel.send({"do": "load", "config": self._config.to_json()})
+        while (frames := child.channel.receive()) is not None:
+            for frame in frames:
+                self._take(frame)
+            self._check_pulse(child)
+
+    def _lose_child(self) -> None:
+        """The child is gone or must go: reap it, and end every stream and call it had."""
+        child = self._child
+        if child is not None:
+            last_words = child.bury()
+            self._last_error = child.verdict or last_words or self._last_error
+        with self._lock:
+            self._child = None
+            if self._state in ("starting", "ready"):
+                self._set_state("restarting")
+            self._totals.end_of_child()
+            streams, self._streams = self._streams, {}
+            calls, self._calls = self._calls, {}
+        paused = self._stopping.is_set()
+        for mailbox in streams.values():
+            mailbox.put(Finished("paused", "", 0, 0, 0.0, 0.0) if paused else EngineDied(self._death_notice()))
+        for call in calls.values():
+            call.fail(EngineDied(self._death_notice()))
+
+    def _death_notice(self) -> str:
+        return (
+            f"the engine process died ({self._last_error or 'no last words'}); tokens received so far stand, ask again"
+        )
+
+    def _check_pulse(self, child: _Child) -> None:
+        now = time.monotonic()
+        if now - child.heard_at > self._config.silence_seconds:
+            child.condemn(f"no sign of life for {self._config.silence_seconds:g} s")
+        elif now - self._beat_at > self._config.step_seconds:
+            child.condemn(f"one step took more than {self._config.step_seconds:g} s")
+
+    # --- what the child says
+
+    def _take(self, frame: wire.Frame) -> None:
+        child = self._child
+        assert child is not None
+        child.heard_at = time.monotonic()
+        match frame["event"]:
+            case "message":
+                self._deliver(frame["id"], wire.message_from_json(frame["message"]))
+            case "error":
+                self._deliver(frame["id"], wire.error_from_json(frame["error"]))
+            case "reply":
+                self._reply(frame)
+            case "beat":
+                self._feel(frame)
+            case "log":
+                log.log(frame["level"], frame["text"], extra=frame["facts"])
+            case "ready":
+                with self._lock:
+                    self._card = wire.card_from_json(frame["card"])
+                    self._set_state("ready")
+            case "failed":
+                self._give_up(wire.error_from_json(frame["error"]))
+
+    def _deliver(self, thought_id: str, item: Any) -> None:
+        with self._lock:
+            mailbox = self._streams.get(thought_id)
+            if isinstance(item, Finished | MonkError):
+                self._streams.pop(thought_id, None)
+        if mailbox is not None:
+            mailbox.put(item)
+
+    def _reply(self, frame: wire.Frame) -> None:
+        with self._lock:
+            call = self._calls.pop(frame["call"], None)
+        if call is None:
+            return
+        if "error" in frame:
+            call.fail(wire.error_from_json(frame["error"]))
+        else:
+            call.answer(frame["result"])
+
+    def _feel(self, frame: wire.Frame) -> None:
+        with self._lock:
+            self._rss_bytes = frame["rss_bytes"]
+            counters = frame["counters"]
+            idle = counters is not None and not counters["active"] and not counters["waiting"]
+            self._beat_at = time.monotonic() if idle else max(self._beat_at, frame["progress_at"])
+            if counters is not None:
+                self._totals.now = counters
+
+    def _give_up(self, error: MonkError) -> None:
+        """The model will not load however often it is tried."""
+        with self._lock:
+            self._error = error
+            self._last_error = error.message
+            self._set_state("failed")
+        log.error("engine failed", extra={"reason": error.message})
+
+    def _unloadable(self) -> ModelUnusable:
+        path = self._config.model_path
+        return ModelUnusable(
+            f"the engine died {LOAD_ATTEMPTS} times while loading {path} ({self._last_error}); "
+            "try another model or a smaller context",
+            file=str(path),
+        )
+
+    def _set_state(self, state: EngineState) -> None:
+        """With the lock held."""
+        self._state = state
+        self._lock.notify_all()
+
+
+@dataclass(slots=True)
+class _Call:
+    """A question on its way."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    result: Any = None
+    error: MonkError | None = None
+
+    def answer(self, result: Any) -> None:
+        self.result = result
+        self.done.set()
+
+    def fail(self, error: MonkError) -> None:
+        self.error = error
+        self.done.set()
+
+
+class _Totals:
+    """Counters over all children: those of the dead ones, plus the living one's last beat."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, float] = {}
+        self.now: dict[str, float] = {}
+
+    @property
+    def active(self) -> int:
+        return int(self.now.get("active", 0))
+
+    @property
+    def waiting(self) -> int:
+        return int(self.now.get("waiting", 0))
+
+    def sum(self, name: str) -> float:
+        return self._before.get(name, 0.0) + self.now.get(name, 0.0)
+
+    def whole(self, name: str) -> int:
+        return int(self.sum(name))
+
+    def work(self) -> float:
+        return self.sum("prefill_tokens") + self.sum("decode_tokens")
+
+    def end_of_child(self) -> None:
+        for name in ("prefill_tokens", "decode_tokens", "prefill_seconds", "decode_seconds"):
+            self._before[name] = self.sum(name)
+        self.now = {}
+
+
+class _Child:
+    """The process, its socket and its last words."""
+
+    def __init__(self, process: subprocess.Popen[bytes], channel: wire.Channel) -> None:
+        self._process = process
+        self.channel = channel
+        self.heard_at = time.monotonic()
+        self.verdict: str | None = None
+        self._lines: deque[str] = deque(maxlen=20)
+        self._listener = threading.Thread(target=self._listen, name="engine-stderr", daemon=True)
+        self._listener.start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @classmethod
+    def spawn(cls) -> _Child:
+        ours, theirs = socket.socketpair()
+        try:
+            command = [sys.executable, "-m", "monk.engine.child"]
+            command += ["--socket-fd", str(theirs.fileno()), "--parent", str(os.getpid())]
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                pass_fds=(theirs.fileno(),),
+                env=_environment(),
+            )
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        ours.settimeout(POLL_SECONDS)
+        return cls(process, wire.Channel(ours))
+
+    def _listen(self) -> None:
+        stream: IO[bytes] | None = self._process.stderr
+        assert stream is not None
+        with stream:
+            for line in stream:
+                self._lines.append(line.decode("utf-8", "replace").rstrip())
+
+    def condemn(self, reason: str) -> None:
+        """Kill a child that hangs; its socket then ends."""
+        self.verdict = reason
+        self._process.kill()
+
+    def end_after(self, seconds: float) -> None:
+        """Wait for its own end that long, then force it."""
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+
+    def bury(self) -> str:
+        """Make sure it is dead, free everything; returns how it ended and what it said last."""
+        self.channel.close()  # a child that still lives leaves when its socket ends
+        self.end_after(1.0)
+        code = self._process.wait()
+        self._listener.join(1.0)
+        how = f"signal {-code}" if code < 0 else f"exit status {code}"
+        said = next((line for line in reversed(self._lines) if line.strip()), "")
+        return f"{how}: {said}" if said else how
+
+
+def _environment() -> dict[str, str]:
+    """Ours; with the way to this package when it runs from a source tree."""
+    environment = dict(os.environ)
+    if PACKAGE_ROOT.name not in ("site-packages", "dist-packages"):
+        known = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = f"{PACKAGE_ROOT}{os.pathsep}{known}" if known else str(PACKAGE_ROOT)
+    return environment

@@ -1,0 +1,64 @@
+"""What a thought may ask for, checked before it comes near native code, where a bad id would end the process."""
+
+from __future__ import annotations
+
+import math
+
+from monk.engine.client import Sampling, ThoughtRequest
+from monk.errors import ContextTooLong, InvalidInput
+
+MAX_STOP_STRINGS = 16
+MAX_STOP_CHARS = 256
+MAX_LOGPROBS = 64
+
+
+def check_length(request: ThoughtRequest, context: int) -> None:
+    """Raises ContextTooLong when prompt and answer together exceed `context` tokens."""
+    wanted = len(request.prompt) + request.max_tokens
+    if wanted > context:
+        raise ContextTooLong(
+            f"prompt has {len(request.prompt)} tokens and the answer up to {request.max_tokens}, a slot holds {context}"
+            "; shorten the prompt, lower max_tokens or raise MONK_CONTEXT",
+            param="prompt",
+            num_tokens=wanted,
+            limit_tokens=context,
+        )
+
+
+def check_request(request: ThoughtRequest, vocab_size: int, context: int) -> None:
+    """Raises InvalidInput or ContextTooLong; what passes cannot make llama.cpp abort."""
+    if not request.prompt:
+        raise InvalidInput("prompt has no tokens", param="prompt")
+    if request.max_tokens < 1:
+        raise InvalidInput(f"max_tokens is {request.max_tokens}; at least 1 is needed", param="max_tokens")
+    check_length(request, context)
+    for name, ids in (("prompt", request.prompt), ("saved", request.saved)):
+        strange = next((token for token in ids if not 0 <= token < vocab_size), None)
+        if strange is not None:
+            raise InvalidInput(f"{name} has token {strange}; this model knows 0 to {vocab_size - 1}", param=name)
+    if len(request.saved) > request.max_tokens:
+        raise InvalidInput(
+            f"{len(request.saved)} saved tokens are more than max_tokens {request.max_tokens}", param="saved"
+        )
+    if len(request.stop) > MAX_STOP_STRINGS or any(len(word) > MAX_STOP_CHARS for word in request.stop):
+        raise InvalidInput(f"at most {MAX_STOP_STRINGS} stop strings of {MAX_STOP_CHARS} characters", param="stop")
+    _check_sampling(request.sampling, vocab_size)
+
+
+def _check_sampling(sampling: Sampling, vocab_size: int) -> None:
+    ranges: tuple[tuple[str, float, bool, str], ...] = (
+        ("temperature", sampling.temperature, sampling.temperature >= 0, "0 or more"),
+        ("top_k", sampling.top_k, sampling.top_k >= 0, "0 (off) or more"),
+        ("top_p", sampling.top_p, 0 < sampling.top_p <= 1, "above 0 and at most 1"),
+        ("min_p", sampling.min_p, 0 <= sampling.min_p < 1, "at least 0 and below 1"),
+        ("repeat_penalty", sampling.repeat_penalty, sampling.repeat_penalty > 0, "above 0"),
+        ("logprobs", sampling.logprobs, 0 <= sampling.logprobs <= MAX_LOGPROBS, f"from 0 to {MAX_LOGPROBS}"),
+    )
+    for name, value, good, wanted in ranges:
+        if not good or not math.isfinite(value):
+            raise InvalidInput(f"{name} is {value}; it must be {wanted}", param=name)
+    if sampling.grammar is not None and sampling.json_schema is not None:
+        raise InvalidInput("grammar and json_schema exclude each other; send one", param="json_schema")
+    for token, bias in sampling.logit_bias.items():
+        if not 0 <= token < vocab_size or math.isnan(bias) or bias == math.inf:
+            raise InvalidInput(f"logit_bias names token {token} with {bias}", param="logit_bias")

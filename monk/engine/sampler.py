@@ -1,0 +1,140 @@
+"""From logits to a token. Numpy only; never sees llama.cpp.
+
+The draw depends on the logits, the seed and the token's index alone: Philox is counter-based, so a resumed thought
+needs no saved generator. Order: penalty and bias, top_k, top_p, min_p on the untempered distribution, then temperature
+(as llama.cpp has it). Candidates are kept in order of token id, so that two nearly equal ones cannot swap places
+between two batch shapes. A grammar is asked about the drawn token first, because masking the whole vocabulary costs a
+thousand times more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from monk.engine.client import Sampling, TokenLogprob
+from monk.engine.sequence import Guard
+from monk.errors import EngineFailed
+
+Logits = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.intp]
+
+_DRAW_KEY = 0x6D6F6E6B  # keeps these numbers apart from any other use of the same seed
+
+
+class NothingAllowed(Exception):
+    """The grammar allows no token at all: the answer ends here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was drawn."""
+
+    token: int
+    logprob: TokenLogprob | None = None
+
+
+def is_plain_greedy(sampling: Sampling) -> bool:
+    """True if the likeliest token of the raw logits is the answer, so that a whole batch needs one argmax."""
+    penalised = sampling.repeat_penalty != 1.0 or bool(sampling.logit_bias)
+    constrained = sampling.grammar is not None or sampling.json_schema is not None
+    return sampling.temperature == 0.0 and not penalised and not constrained and not sampling.logprobs
+
+
+def greedy(logits: Logits) -> list[int]:
+    """Likeliest token of each row of logits: [rows, vocab]."""
+    return [int(token) for token in logits.argmax(axis=1)]
+
+
+def choose(logits: Logits, sampling: Sampling, recent: Row[int], index: int, guard: Guard | None = None) -> Choice:
+    """Draw token number `index` of an answer from logits [vocab] (left unchanged). `recent`: the tokens before it.
+
+    Raises NothingAllowed when the grammar forbids every token, EngineFailed when the logits are no numbers.
+    """
+    adjusted = _adjusted(logits, sampling, recent)
+    if np.isnan(adjusted.max()):
+        raise EngineFailed("the model computed logits that are not numbers; the thought cannot go on")
+    token = _draw(adjusted, sampling, index)
+    if guard is not None and not guard.allows(token):
+        guard.mask(adjusted)
+        if not np.isfinite(adjusted.max()):
+            raise NothingAllowed
+        token = _draw(adjusted, sampling, index)
+    return Choice(token, _logprob(logits, token, sampling.logprobs) if sampling.logprobs else None)
+
+
+def uniform(seed: int, index: int) -> float:
+    """The random number in [0, 1) that belongs to this seed and this token."""
+    key = (seed & (2**64 - 1)) | (_DRAW_KEY << 64)
+    return float(np.random.Generator(np.random.Philox(key=key, counter=index)).random())
+
+
+def _adjusted(logits: Logits, sampling: Sampling, recent: Row[int]) -> Logits:
+    out = logits.astype(np.float32, copy=True)
+    if sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0 and recent:
+        seen = np.unique(np.asarray(recent[-sampling.repeat_last_n :], dtype=np.intp))
+        values = out[seen]
+        out[seen] = np.where(values > 0, values / sampling.repeat_penalty, values * sampling.repeat_penalty)
+    for token, bias in sampling.logit_bias.items():
+        out[token] += bias
+    return out
+
+
+def _draw(logits: Logits, sampling: Sampling, index: int) -> int:
+    if sampling.temperature == 0.0:
+        return int(logits.argmax())
+    ids, values = _candidates(logits, sampling)
+    weights = np.exp((values - values.max()).astype(np.float64) / sampling.temperature)
+    cumulative = np.cumsum(weights)
+    place = np.searchsorted(cumulative, uniform(sampling.seed, index) * cumulative[-1], side="right")
+    return int(ids[min(int(place), len(ids) - 1)])
+
+
+def _candidates(logits: Logits, sampling: Sampling) -> tuple[Ids, Logits]:
+    """Tokens left by top_k, top_p and min_p, in order of id, with their logits."""
+    vocab = len(logits)
+    ids: Ids = np.arange(vocab) if not 0 < sampling.top_k < vocab else _largest(logits, sampling.top_k)
+    values = logits[ids]
+    if sampling.top_p < 1.0:
+        kept = _nucleus(values, sampling.top_p)
+        ids, values = ids[kept], values[kept]
+    if sampling.min_p > 0.0:
+        kept = np.flatnonzero(values >= values.max() + np.log(sampling.min_p))
+        ids, values = ids[kept], values[kept]
+    possible = np.flatnonzero(values > -np.inf)
+    return ids[possible], values[possible]
+
+
+def _largest(values: Logits, count: int) -> Ids:
+    """Places of the `count` largest, rising."""
+    return np.sort(np.argpartition(values, len(values) - count)[-count:])
+
+
+def _nucleus(values: Logits, top_p: float) -> Ids:
+    """Places of the smallest set of likeliest values whose probability reaches top_p, rising; at least one.
+
+    Looks at the 64, 1024, ... likeliest first: sorting a whole vocabulary takes longer than a small model's step.
+    """
+    weights = np.exp((values - values.max()).astype(np.float64))
+    goal = top_p * weights.sum()
+    size = len(values)
+    for count in (64, 1024, 16384, size):
+        top = np.argpartition(values, size - count)[-count:] if count < size else np.arange(size)
+        if weights[top].sum() >= goal or count >= size:
+            break
+    order = top[np.argsort(-values[top], kind="stable")]
+    needed = int(np.searchsorted(np.cumsum(weights[order]), goal)) + 1
+    return np.sort(order[:needed])
+
+
+def _logprob(logits: Logits, token: int, count: int) -> TokenLogprob:
+    """Of the model's own distribution, before penalty, bias, grammar and temperature."""
+    values = logits.astype(np.float64)
+    log_total = values.max() + np.log(np.exp(values - values.max()).sum())
+    top = _largest(logits, min(count, len(logits)))
+    top = top[np.argsort(-logits[top], kind="stable")]
+    alternatives = tuple((int(other), float(values[other] - log_total)) for other in top)
+    return TokenLogprob(float(values[token] - log_total), alternatives)

@@ -1,0 +1,159 @@
+"""One claimed job as its kind sees it: the `jobs.context.Context` over database, engine and library."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, TypeVar
+
+from corpus.library import Library, WholeDocument
+from corpus.retrieval import Hit
+from db.events import Events
+from db.models import Job
+from db.steps import Steps
+from jobs.context import Ask, ChatMessage, Said
+from jobs.prompts import Prompts
+from monk.engine.client import EngineClient, Segment
+from monk.engine.template import ChatTemplate, opens_thinking
+from monk.errors import InvalidInput
+from monk.thinking import Paused, Terms, Thinker, seed_of
+
+Result = TypeVar("Result")
+MOST_SAMPLES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What all runs share."""
+
+    steps: Steps
+    events: Events
+    engine: EngineClient
+    library: Library
+    prompts: Prompts
+    thinker: Thinker
+    template: Callable[[], ChatTemplate]
+    now: Callable[[], datetime]
+
+
+class Run:
+    """One attempt at one job. `pausing` and `lost` are set from outside; the run notices at its next step or token."""
+
+    def __init__(self, job: Job, tools: Tools) -> None:
+        self.job = job
+        self.pausing = threading.Event()
+        self.lost = threading.Event()
+        self._tools = tools
+        self._begun = time.monotonic()
+        self._seconds = _budget_seconds(job)
+        self._terms = Terms(job, self.pausing, self.lost, self._seconds_left)
+
+    @property
+    def job_id(self) -> str:
+        return self.job.id
+
+    @property
+    def input(self) -> dict[str, Any]:
+        return self.job.input
+
+    @property
+    def budget(self) -> dict[str, Any]:
+        return self.job.budget
+
+    @property
+    def seed(self) -> int:
+        return self.job.seed
+
+    @property
+    def context_tokens(self) -> int:
+        return self._tools.engine.card().context
+
+    def step(self, name: str, work: Callable[[], Result]) -> Result:
+        saved = self._tools.steps.find_step(self.job.id, name)
+        if saved is not None:
+            return saved.result  # type: ignore[no-any-return]  # JSON of what `work` returned
+        self._stop_if_asked()
+        started_at = self._tools.now()
+        result = work()
+        self._tools.steps.save_step(self.job, name, result, started_at, self._tools.now())
+        return result
+
+    def think(self, name: str, messages: list[ChatMessage], ask: Ask) -> Said:
+        return self._think(name, 0, messages, ask)
+
+    def think_samples(self, name: str, messages: list[ChatMessage], ask: Ask, samples: int) -> list[Said]:
+        if not 1 <= samples <= MOST_SAMPLES:
+            raise InvalidInput(
+                f"budget.samples is {samples}; between 1 and {MOST_SAMPLES} can be thought", param="budget"
+            )
+        return self._side_by_side(lambda i: self._think(name, i, messages, ask), samples)
+
+    def think_each(self, name: str, prompts: list[list[ChatMessage]], ask: Ask) -> list[Said]:
+        return self._side_by_side(lambda i: self._think(f"{name}-{i + 1}", 0, prompts[i], ask), len(prompts))
+
+    def count_tokens(self, text: str) -> int:
+        return len(self._tools.engine.tokenize([Segment(text, control=False)], add_bos=False))
+
+    def prompt_tokens(self, messages: list[ChatMessage]) -> int:
+        return len(self._tools.engine.tokenize(self._segments(messages)))
+
+    def retrieve(self, query: str, limit: int) -> list[Hit]:
+        return self._tools.library.search(query, limit)
+
+    def document(self, name: str) -> WholeDocument:
+        return self._tools.library.read_document(name)
+
+    def prompt(self, name: str, **values: Any) -> str:
+        return self._tools.prompts.render(name, values)
+
+    def note(self, type_: str, data: dict[str, Any]) -> None:
+        self._tools.events.tell(type_, data, self._tools.now(), self.job.id)
+
+    def _think(self, name: str, sample: int, messages: list[ChatMessage], ask: Ask) -> Said:
+        self._stop_if_asked()
+        segments = self._segments(messages)
+        prompt = tuple(self._tools.engine.tokenize(segments))
+        ask = replace(ask, stop=(*ask.stop, *self._tools.template().stop))
+        seed = seed_of(self.job.seed, name, sample)
+        return self._tools.thinker.think(self._terms, name, sample, prompt, ask, seed, opens_thinking(segments))
+
+    def _segments(self, messages: list[ChatMessage]) -> list[Segment]:
+        """In the model's template. A template that tells the date gets that of the job, or midnight would make another
+        thought of one that was cut."""
+        turns = [{"role": message.role, "content": message.content} for message in messages]
+        return self._tools.template().render(turns, now=self.job.created_at)
+
+    def _side_by_side(self, one: Callable[[int], Said], count: int) -> list[Said]:
+        """All of them at once. An error in one is raised when its siblings have ended: what they thought is kept."""
+        if count == 1:
+            return [one(0)]
+        with ThreadPoolExecutor(max_workers=min(count, MOST_SAMPLES), thread_name_prefix=self.job.id) as pool:
+            futures = [pool.submit(_carrying_pauses, one, i) for i in range(count)]
+            results = [future.result() for future in futures]
+        if any(result is None for result in results):
+            raise Paused
+        return [result for result in results if result is not None]
+
+    def _stop_if_asked(self) -> None:
+        if self.pausing.is_set() or self.lost.is_set():
+            raise Paused
+
+    def _seconds_left(self) -> float:
+        return self._seconds - (time.monotonic() - self._begun)
+
+
+def _carrying_pauses(one: Callable[[int], Said], i: int) -> Said | None:
+    """A pool passes on Exceptions only; a pause comes back as None."""
+    try:
+        return one(i)
+    except Paused:
+        return None
+
+
+def _budget_seconds(job: Job) -> float:
+    minutes = job.budget.get("minutes")
+    return float(minutes) * 60 if minutes else float("inf")

@@ -1,0 +1,102 @@
+"""What the daemon is made of, handed as one thing to the HTTP side. Assembled in `daemon.py`; tests assemble smaller ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from db.database import Database
+from db.events import Events
+from db.models import Job, Night, Report
+from db.queue import Queue
+from db.records import Facts, Nights, Reports, Schedules
+from db.steps import Steps
+from jobs.registry import Kinds
+from monk.engine.client import EngineClient
+from monk.settings import Settings
+
+if TYPE_CHECKING:
+    from corpus.library import Library
+
+
+def utc_now() -> datetime:
+    """The one clock of the daemon."""
+    return datetime.now(UTC)
+
+
+class NightKeeper(Protocol):
+    """Opens and closes the window in which jobs run; `monk/night.py` does it by the clock."""
+
+    def current(self) -> Night | None:
+        """The open night, or None by day."""
+        ...
+
+    def next_open_at(self) -> datetime | None:
+        """When the next night opens by the clock; None: never. An instant in the past or now when one is open."""
+        ...
+
+    def open_now(self, until: datetime | None) -> Night:
+        """Open a night at once, until a moment or until closed by a person. An open one gets the new end."""
+        ...
+
+    def close_now(self) -> Night | None:
+        """Close the open night: running thoughts are saved and paused. None when none is open."""
+        ...
+
+
+class Reporter(Protocol):
+    """Makes the morning report; `monk/report/` does."""
+
+    def write(self, since: datetime | None, until: datetime | None) -> Report:
+        """Gather, keep and write the files (.md, .html, .json). None: since the end of the last night's report, until now."""
+        ...
+
+    def render(self, report: Report, format_: str) -> str:
+        """A kept report as "md", "html" or "json"."""
+        ...
+
+
+class Reading(Protocol):
+    """Keeps the index of the corpus in step with its folder; one run at a time, in a thread of its own."""
+
+    def request_sync(self) -> None:
+        """Begin a sync soon; a running one is followed by another."""
+        ...
+
+    def progress(self) -> dict[str, Any]:
+        """{"state": "idle"|"reading"|"failed", "files_done", "files_total", "passages", "error", "last": {...SyncReport}}."""
+        ...
+
+
+class Forecaster(Protocol):
+    """Says when a job will run."""
+
+    def of(self, job: Job) -> tuple[int | None, dict[str, str | None]]:
+        """(position, {"starts_at", "ends_at"}): RFC 3339 with offset, or None where nothing is known yet."""
+        ...
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of a running daemon."""
+
+    settings: Settings
+    database: Database
+    queue: Queue
+    steps: Steps
+    events: Events
+    nights: Nights
+    reports: Reports
+    schedules: Schedules
+    facts: Facts
+    kinds: Kinds
+    engine: EngineClient
+    library: Library
+    night: NightKeeper
+    reporter: Reporter
+    reading: Reading
+    forecaster: Forecaster
+    started_at: datetime
+    now: Callable[[], datetime] = utc_now

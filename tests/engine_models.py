@@ -1,0 +1,127 @@
+"""Tiny GGUF models of real architectures with random weights: for code paths, not for wit. Written in a tenth of a second."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gguf
+import numpy as np
+import numpy.typing as npt
+
+CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
+TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+
+def byte_names() -> list[str]:
+    """The printable stand-ins that byte-level tokenizers use for the 256 bytes, in order of the bytes."""
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    names, extra = {}, 256
+    for byte in range(256):
+        names[byte] = chr(byte) if byte in plain else chr(extra)
+        extra += byte not in plain
+    return [names[byte] for byte in range(256)]
+
+
+def write_tiny_model(
+    path: Path,
+    architecture: str = "qwen3",
+    *,
+    layers: int = 2,
+    width: int = 64,
+    heads: int = 4,
+    kv_heads: int = 2,
+    head_size: int = 32,
+    experts: int = 0,
+    window: int = 0,
+    context: int = 4096,
+    template: str | None = TEMPLATE,
+    seed: int = 0,
+) -> Path:
+    """A loadable model of architecture qwen3, qwen3moe or gemma3 with a byte tokenizer."""
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_name(f"tiny {architecture}")
+    writer.add_context_length(context)
+    writer.add_block_count(layers)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    writer.add_key_length(head_size)
+    writer.add_value_length(head_size)
+    writer.add_layer_norm_rms_eps(1e-6)
+    writer.add_rope_freq_base(10000.0)
+    if experts:
+        writer.add_expert_count(experts)
+        writer.add_expert_used_count(2)
+        writer.add_expert_feed_forward_length(width)
+    if window:
+        writer.add_sliding_window(window)
+    vocab = _add_tokenizer(writer, template)
+    sizes = {"width": width, "q": heads * head_size, "kv": kv_heads * head_size, "head": head_size, "experts": experts}
+    for name, tensor in _tensors(architecture, layers, vocab, sizes, np.random.default_rng(seed)).items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def _add_tokenizer(writer: gguf.GGUFWriter, template: str | None) -> int:
+    tokens = [*byte_names(), "Ġt", *CONTROL_TOKENS]
+    kinds = [gguf.TokenType.NORMAL] * 257 + [gguf.TokenType.CONTROL] * len(CONTROL_TOKENS)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types(kinds)
+    writer.add_token_merges(["Ġ t"])
+    writer.add_bos_token_id(257)
+    writer.add_eos_token_id(258)
+    if template is not None:
+        writer.add_chat_template(template)
+    return len(tokens)
+
+
+def _tensors(
+    architecture: str, layers: int, vocab: int, sizes: dict[str, int], random: np.random.Generator
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Weights by name; shapes as in PyTorch, [out, in]."""
+    width, head, experts = sizes["width"], sizes["head"], sizes["experts"]
+
+    def noise(*shape: int) -> npt.NDArray[np.float32]:
+        return random.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(shape[-1]))
+
+    def ones(size: int) -> npt.NDArray[np.float32]:
+        return np.ones(size, np.float32)
+
+    out = {"token_embd.weight": noise(vocab, width) * np.float32(4), "output_norm.weight": ones(width)}
+    if architecture != "gemma3":
+        out["output.weight"] = noise(vocab, width) * np.float32(3)
+    for layer in range(layers):
+        block = {
+            "attn_norm": ones(width),
+            "ffn_norm": ones(width),
+            "attn_q": noise(sizes["q"], width),
+            "attn_k": noise(sizes["kv"], width),
+            "attn_v": noise(sizes["kv"], width),
+            "attn_output": noise(width, sizes["q"]),
+            "attn_q_norm": ones(head),
+            "attn_k_norm": ones(head),
+        }
+        if architecture == "gemma3":
+            block |= {"post_attention_norm": ones(width), "post_ffw_norm": ones(width)}
+        if experts:
+            block |= {
+                "ffn_gate_inp": noise(experts, width),
+                "ffn_gate_exps": noise(experts, width, width),
+                "ffn_up_exps": noise(experts, width, width),
+                "ffn_down_exps": noise(experts, width, width),
+            }
+        else:
+            block |= {
+                "ffn_gate": noise(2 * width, width),
+                "ffn_up": noise(2 * width, width),
+                "ffn_down": noise(width, 2 * width),
+            }
+        out |= {f"blk.{layer}.{name}.weight": tensor for name, tensor in block.items()}
+    return out

@@ -1,0 +1,85 @@
+"""Jobs as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from monk.cli.views import answer, citation, event_line, job_facts, job_row, summary, thought_line
+
+JOB: dict[str, Any] = {
+    "id": "job_01",
+    "state": "done",
+    "kind": "answer",
+    "input": {"question": "How long\nis the night?"},
+    "created_at": "2026-11-22T23:00:00+00:00",
+}
+
+
+def test_a_summary_is_what_was_asked_on_one_line() -> None:
+    assert summary(JOB) == "How long is the night?"
+    assert summary({"input": {"document": "a.pdf", "questions": ["Who?", "When?"]}}) == "a.pdf: Who?; When?"
+    assert summary({"input": {"messages": [{"content": "hello"}, {"content": "bye"}]}}) == "bye"
+    assert summary({"input": {"топик": 1}}) == '{"топик": 1}'
+    assert summary({"title": "from a listing"}) == "from a listing"
+    assert summary({"input": None}) == "{}"
+
+
+def test_a_row_has_id_state_kind_moment_and_question() -> None:
+    assert job_row(JOB)[:3] == ("job_01", "done", "answer")
+    assert job_row(JOB)[4] == "How long is the night?"
+
+
+def test_facts_leave_out_what_says_nothing_and_count_positions_from_one() -> None:
+    facts = dict(job_facts({**JOB, "state": "queued", "position": 0, "priority": 0, "tags": [], "attempt": 1}))
+
+    assert facts["position"] == "1"
+    assert "priority" not in facts and "tags" not in facts and "attempt" not in facts and "error" not in facts
+
+
+def test_an_error_is_told_with_its_code() -> None:
+    assert dict(job_facts({**JOB, "error": {"code": "deadline_passed", "message": "too late"}}))["error"] == (
+        "deadline_passed: too late"
+    )
+
+
+def test_an_answer_is_followed_by_its_citations_and_by_what_was_not_borne_out() -> None:
+    text = answer(
+        {
+            "result": {
+                "answer": "Nine hours [1].",
+                "citations": [{"file": "night.md", "line": 3, "quote": "has nine\nhours", "verified": True}],
+                "unsupported": ["It is cold."],
+            }
+        }
+    )
+
+    assert text.startswith('Nine hours [1].\n\n[1] night.md, line 3: "has nine hours"\n\n')
+    assert "not borne out by the documents:\n\n- It is cold." in text
+
+
+def test_a_vote_is_shown() -> None:
+    votes = [{"answer": "97200", "count": 3}, {"answer": "9720", "count": 1}]
+
+    text = answer({"result": {"answer": "x", "votes": votes, "decided_by": "vote", "samples": 5}})
+
+    assert text.endswith("Chosen by the majority of 5 samples: 97200 (3), 9720 (1)")
+
+
+def test_a_citation_says_page_or_line_or_neither() -> None:
+    assert citation(2, {"file": "a.pdf", "page": 7, "quote": "q"}) == '[2] a.pdf, page 7: "q"'
+    assert citation(1, {"file": "a.md", "quote": "q"}) == '[1] a.md: "q"'
+
+
+def test_a_citation_cannot_carry_escapes() -> None:
+    assert "\x1b" not in citation(1, {"file": "\x1b[2Ja.md", "quote": "\x1b]0;x\x07q"})
+
+
+def test_a_thought_tells_tokens_speed_and_end() -> None:
+    thought = {"name": "sample", "sample": 2, "num_prompt_tokens": 50, "num_tokens": 30, "decode_seconds": 2.0}
+
+    assert thought_line({**thought, "reason": "stop"}) == "sample #3: 50 tokens read, 30 written, 15.0 tokens/s, stop"
+    assert thought_line({"name": "draft"}) == "draft: 0 tokens read, 0 written, unfinished"
+
+
+def test_an_event_is_one_line() -> None:
+    assert event_line(None, "step", {"name": "draft", "n": 3}) == "-  step         name=draft n=3"

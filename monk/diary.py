@@ -41,6 +41,6 @@ class EngineDiary:
         elif after.state == "failed":
             changes.append(("failed", {"error": after.last_error}))
         elif after.state == "off" and before.state != "off":
-            changes.append(("stopped", {"peak_bytes": self._peak_bytes}))
+            changes.append(("stopped", {"peak_rss_bytes": self._peak_bytes}))
             self._peak_bytes = 0
         return changes

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import corpus
+from corpus.citations import cite
 from corpus.config import CorpusConfig
 from corpus.embedding import HashingEmbedder
 from corpus.library import Library
@@ -245,6 +246,10 @@ def test_reads_a_whole_document_with_its_places(config: CorpusConfig, library: L
     assert whole.text == body("alpha")
     assert str(whole.place_at(whole.text.index("## Section 1"))) == "line 7"
     assert library.read_document(library.documents()[0].id) == whole
+    found = cite(whole.hit(20, len(whole.text)), "The alpha of section 1")
+    assert found is not None
+    assert (found.file, str(found.place), found.quote) == ("deep/a.md", "line 9", "The alpha of section 1")
+    assert whole.text[found.start : found.end] == found.quote
     with pytest.raises(NotFound, match=r"did you mean deep/a\.md"):
         library.read_document("deep/b.md")
     with pytest.raises(NotFound):

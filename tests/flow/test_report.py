@@ -438,18 +438,19 @@ HOSTILE = (
 def test_hostile_texts_change_neither_the_page_nor_the_markdown(house: House) -> None:
     citation = {"file": HOSTILE, "line": 1, "quote": HOSTILE, "verified": True}
     part = {"question": HOSTILE, "answer": HOSTILE, "citations": [citation], "unsupported": [HOSTILE]}
-    house.submit("answer", {"question": HOSTILE, "document": HOSTILE}, tags=[HOSTILE])
+    sent = HOSTILE.replace("\ud800", "")
+    house.submit("answer", {"question": sent, "document": sent}, tags=[sent])
     job = house.claim()
     house.queue.finish(
         job,
         {**part, "votes": [{"answer": HOSTILE, "count": 1}], "parts": [part, part], "reasoning": HOSTILE},
         house.later(),
     )
-    house.submit("answer", {"messages": [{"role": "user", "content": HOSTILE}]})
+    house.submit("answer", {"messages": [{"role": "user", "content": sent}]})
     house.queue.fail(house.claim(), InvalidInput(HOSTILE), house.later(), retryable=False)
     house.events.tell("warning", {"message": HOSTILE}, house.later())
     house.engine.last_error = HOSTILE
-    unreadable(house.database, "<script>.pdf", HOSTILE.replace("\ud800", ""))
+    unreadable(house.database, "<script>.pdf", sent)
     report = house.report()
 
     for format_ in ("json", "md", "html"):

@@ -101,6 +101,7 @@ def test_a_free_port_is_fine_and_a_foreign_program_on_it_is_a_failure(home: Path
     assert free.state == "ok" and "is free" in free.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # httpcore leaves a refused socket open
 def test_a_socket_nobody_answers_at_is_told(home: Path) -> None:
     missing_folder = only(net.port(settings(home, socket=home / "no" / "s")))
     (home / "s").touch()

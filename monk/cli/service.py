@@ -1,0 +1,36 @@
+"""`monk service`: the systemd unit, in or out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+User = Annotated[bool, typer.Option("--user", help="For your own account, without root.")]
+
+
+def install(
+    user: User = False,
+    start: Annotated[bool, typer.Option("--start/--no-start", help="Enable and start it at once.")] = True,
+) -> None:
+    """Write the systemd unit, enable it and start it.
+
+    sudo /opt/night-monk/bin/monk service install
+    """
+    from monk import service
+    from monk.cli.terminal import say
+
+    for line in service.install(user=user, start=start):
+        say(line)
+
+
+def uninstall(user: User = False) -> None:
+    """Stop the service and remove its unit.
+
+    The home with all jobs and reports stays.
+    """
+    from monk import service
+    from monk.cli.terminal import say
+
+    for line in service.uninstall(user=user):
+        say(line)

@@ -1,0 +1,176 @@
+"""`monk submit`: a question into the queue, and, if wished, its answer out of it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from monk.client import Client
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
+
+
+def submit(
+    text: Annotated[str | None, typer.Argument(metavar="TEXT|-", help='The question; "-" reads it from stdin.')] = None,
+    kind: Annotated[
+        str | None, typer.Option(metavar="KIND", help="answer, think, read, chat or one of yours (`monk kinds`).")
+    ] = None,
+    input_: Annotated[
+        str | None, typer.Option("--input", metavar="JSON", help="The whole input, for any kind.")
+    ] = None,
+    document: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Read this document of the corpus, whole.")
+    ] = None,
+    question: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="What to ask it; may be given again.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="WORD", help="A word to find it by; may be given again.")
+    ] = None,
+    priority: Annotated[int | None, typer.Option(min=-100, max=100, metavar="N", help="Higher runs first.")] = None,
+    not_before: Annotated[str | None, typer.Option(metavar="WHEN", help="22:30, 2h or RFC 3339.")] = None,
+    deadline: Annotated[str | None, typer.Option(metavar="WHEN", help="Fail it if it is not done by then.")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, metavar="N", help="Budget: tokens to write.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0.0, metavar="N", help="Budget: minutes to think.")] = None,
+    samples: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Budget: independent samples (think).")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same answer.")] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Idempotency key: submitting it again gives the same job.")
+    ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch it think and print the answer. Ctrl-C stops watching.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="With --wait: only the answer.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """Submit a job; it runs in the next night.
+
+    monk submit "How much memory does a 128k KV cache take?"
+
+    monk submit --document minutes.pdf --question "What was decided?" --wait
+
+    git diff | monk submit - --kind chat --wait
+    """
+    from monk.cli.session import connect, moment_from
+
+    kind, given = kind_and_input(text, kind, input_, document, question)
+    budget = _given(tokens=tokens, minutes=minutes, samples=samples)
+    job = _given(
+        kind=kind,
+        input=given,
+        tags=tag or None,
+        priority=priority,
+        not_before=moment_from(not_before, "--not-before"),
+        deadline=moment_from(deadline, "--deadline"),
+        budget=budget or None,
+        seed=seed,
+        idempotency_key=key,
+    )
+    with connect() as daemon:
+        accepted = daemon.post("/jobs", job)
+        if not wait:
+            _say_accepted(accepted, json)
+            return 0
+        return _watch(daemon, accepted, live=not quiet and not json, json=json)
+
+
+def kind_and_input(
+    text: str | None, kind: str | None, input_: str | None, document: str | None, questions: list[str] | None
+) -> tuple[str, dict[str, Any]]:
+    """What is asked, from one of three ways to say it. Raises InvalidInput when none or several are given."""
+    from monk.errors import InvalidInput
+
+    ways = [name for name, way in (("TEXT", text), ("--input", input_), ("--document", document)) if way is not None]
+    if len(ways) != 1:
+        told = f"{' and '.join(ways)} are too many" if ways else "nothing is asked"
+        raise InvalidInput(f"{told}; give one of TEXT, --input JSON, or --document with --question")
+    if questions and document is None:
+        raise InvalidInput("--question needs --document; a question of its own is just TEXT", param="question")
+    if document is not None:
+        return _read(document, questions or [], kind)
+    if input_ is not None:
+        return kind or "answer", _object(input_)
+    assert text is not None
+    return _plain(sys.stdin.read() if text == "-" else text, kind or "answer")
+
+
+def _plain(text: str, kind: str) -> tuple[str, dict[str, Any]]:
+    if kind == "chat":
+        return kind, {"messages": [{"role": "user", "content": text}]}
+    return kind, {"question": text}
+
+
+def _read(document: str, questions: list[str], kind: str | None) -> tuple[str, dict[str, Any]]:
+    from monk.errors import InvalidInput
+
+    if not questions:
+        raise InvalidInput(f"--document {document} needs --question: what to ask it", param="question")
+    return kind or "read", {"document": document, "questions": questions}
+
+
+def _object(text: str) -> dict[str, Any]:
+    import json
+
+    from monk.errors import InvalidInput
+
+    try:
+        value = json.loads(sys.stdin.read() if text == "-" else text)
+    except ValueError as exc:
+        raise InvalidInput(f"--input is no JSON: {exc}", param="input") from exc
+    if not isinstance(value, dict):
+        raise InvalidInput('--input must be a JSON object, such as {"question": "..."}', param="input")
+    return value
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _watch(daemon: Client, job: dict[str, Any], *, live: bool, json: bool) -> int:
+    from monk.cli.follow import follow
+    from monk.cli.terminal import tell
+
+    if live:
+        tell(f"{job['id']} {job['state']}{_start(job)}; Ctrl-C stops watching, not the job")
+    try:
+        return _say_ended(follow(daemon, job, live=live), json)
+    except KeyboardInterrupt:
+        tell(f"\n{job['id']} goes on; `monk show {job['id']}` has the answer when it is done")
+        return INTERRUPTED
+
+
+def _start(job: dict[str, Any]) -> str:
+    from monk.cli.moments import shown
+
+    starts = (job.get("forecast") or {}).get("starts_at")
+    return f", starts about {shown(starts)}" if starts and job["state"] in ("queued", "waiting") else ""
+
+
+def _say_accepted(job: dict[str, Any], json: bool) -> None:
+    from monk.cli.terminal import say, say_json, tell
+
+    if json:
+        say_json(job)
+        return
+    say(str(job["id"]))
+    if start := _start(job):
+        tell(f"{job['state']}{start}")
+
+
+def _say_ended(job: dict[str, Any], json: bool) -> int:
+    from monk.cli.terminal import one_line, say_json, say_markdown, tell
+    from monk.cli.views import answer
+
+    if json:
+        say_json(job)
+    elif job["state"] == "done":
+        say_markdown(answer(job))
+    else:
+        why = (job.get("error") or {}).get("message") or ""
+        tell(one_line(f"monk: {job['id']} {job['state']}{': ' if why else ''}{why}"))
+    return 0 if job["state"] == "done" else 1

@@ -1,0 +1,85 @@
+"""The model file and the memory it will take. Reads its header; the hash needs all of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from monk.doctor.finding import Finding, gib
+from monk.settings import Settings
+
+if TYPE_CHECKING:
+    from monk.engine.config import EngineConfig
+
+
+def model_file(settings: Settings) -> Iterator[Finding]:
+    """It is a whole GGUF language model, and what it says of itself."""
+    from monk.engine.gguf_file import read
+
+    config = _config(settings)
+    model = read(config.model_path)
+    yield Finding(
+        "model",
+        "ok",
+        f"{config.name or config.model_path}: {model.architecture}, {model.num_parameters / 1e9:.2f} billion parameters, "
+        f"{gib(model.weight_bytes)}, trained for {model.train_context} tokens",
+    )
+    if model.chat_template is None:
+        yield Finding("model", "warn", "the file has no chat template; a plain one is used", "prefer an instruct model")
+
+
+def model_hash(settings: Settings) -> Iterator[Finding]:
+    """It is the pinned file, or, unpinned, what its hash is."""
+    from monk.engine.fingerprint import check_pin, sha256_of
+    from monk.engine.gguf_file import read
+
+    config = _config(settings)
+    parts = read(config.model_path).parts
+    if config.model_sha256 is not None:
+        check_pin(parts, config.model_sha256)
+        yield Finding("model hash", "ok", f"SHA-256 {config.model_sha256[:16]}… as pinned")
+        return
+    found = sha256_of(parts)
+    yield Finding("model hash", "ok", f"SHA-256 {found}; not pinned, MONK_MODEL_SHA256={found[:8]}… would pin it")
+
+
+def memory(settings: Settings) -> Iterator[Finding]:
+    """Weights, KV and buffers fit into what is free now."""
+    from monk.doctor.net import answers
+    from monk.engine.gguf_file import read
+    from monk.engine.memory import fit, measured_available_bytes
+
+    config = _config(settings)
+    if answers(settings):
+        yield Finding(
+            "memory",
+            "ok",
+            f"{gib(measured_available_bytes())} free beside the running daemon; `monk status` tells its share",
+        )
+        return
+    plan = fit(read(config.model_path), config)
+    yield Finding(
+        "memory",
+        "ok",
+        f"{gib(plan.total_bytes)} needed of {gib(measured_available_bytes())} free: {plan.slots} slots of {plan.context} tokens, "
+        f"weights {gib(plan.weight_bytes + plan.repack_bytes)}, KV {gib(plan.kv_bytes)}; {plan.threads} threads",
+    )
+
+
+def swap(settings: Settings) -> Iterator[Finding]:
+    """Swapping makes a model a hundred times slower without an error."""
+    import psutil
+
+    used, total = psutil.swap_memory().used, psutil.virtual_memory().total
+    if used > total // 20:
+        yield Finding(
+            "swap", "warn", f"{gib(used)} are swapped out", "close what takes the memory, or set MONK_MLOCK=true"
+        )
+    else:
+        yield Finding("swap", "ok", f"{gib(used)} used")
+
+
+def _config(settings: Settings) -> EngineConfig:
+    from monk.daemon import engine_config
+
+    return engine_config(settings)

@@ -1,0 +1,41 @@
+"""The report as one HTML file that asks nobody for anything: no script, no link out, no image, styles inside.
+
+Jinja escapes everything; the only markup let in from outside is what `prose.to_html` wrote of a model's Markdown.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from monk.report.prose import to_html
+from monk.report.view import View
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def to_page(report: View) -> str:
+    """The whole page."""
+    return _environment().get_template("report.html").render(report=report)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["prose"] = _prose
+    environment.globals["style"] = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))
+    return environment
+
+
+def _prose(text: str, anchor: str = "", num_citations: int = 0) -> Markup:
+    return Markup(to_html(text, anchor, num_citations))

@@ -11,6 +11,7 @@ import os
 import threading
 import zlib
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -58,7 +59,8 @@ class EmbeddingModel(Protocol):
 
 
 class SentenceModel:
-    """A sentence-transformers model on the CPU. Loading takes seconds and is done by the constructor."""
+    """A sentence-transformers model on the CPU. Its files are checked by the constructor; it is loaded, which takes seconds and
+    half a gigabyte, at the first text: a sync that finds nothing new never needs it."""
 
     def __init__(self, model: str | None, *, threads: int, batch: int) -> None:
         """`model`: folder or name; None is the embedded one. Raises ModelUnusable when it is missing or not the pinned one."""
@@ -68,9 +70,15 @@ class SentenceModel:
             _check_pinned(folder)
         self._name = model or "all-MiniLM-L6-v2"
         self._batch = batch
-        self._model = _loaded(folder, threads)
-        if "e5" in self._name.lower() and not any(self._model.prompts.values()):
-            self._model.prompts = dict(_E5_PROMPTS)
+        self._folder = folder
+        self._threads = threads
+
+    @cached_property
+    def _model(self) -> Any:
+        model = _loaded(self._folder, self._threads)
+        if "e5" in self._name.lower() and not any(model.prompts.values()):
+            model.prompts = dict(_E5_PROMPTS)
+        return model
 
     @property
     def key(self) -> str:
@@ -124,7 +132,12 @@ class SharedModel:
         self._lock = threading.Lock()
         self.key = model.key
         self.name = model.name
-        self.max_tokens = model.max_tokens
+
+    @property
+    def max_tokens(self) -> int:
+        """What the model reads of a text."""
+        with self._lock:
+            return self._model.max_tokens
 
     def count(self, texts: list[str]) -> list[int]:
         """Tokens of each text."""

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
+from db.bell import ring
 from monk.errors import DatabaseTooNew, HomeUnusable
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -48,6 +49,7 @@ class Database:
         """
         with self._translated(), Session(self._writer, expire_on_commit=False) as session, session.begin():
             yield session
+        ring()
 
     @contextmanager
     def read(self) -> Iterator[Session]:

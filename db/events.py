@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import datetime
 from typing import Any
 
@@ -11,9 +10,6 @@ from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.models import Event
-
-_bell = threading.Condition()
-_rings = 0
 
 
 def record(
@@ -33,21 +29,6 @@ def record(
 def fold_progress(session: Session, thought_id: str) -> None:
     """Drop a thought's progress events once its end is told: the end says all they said."""
     session.execute(delete(Event).where(Event.thought_id == thought_id, Event.type == "progress"))
-
-
-def ring() -> None:
-    """Tell watchers of this process that something was committed. A missed ring costs a watcher its polling interval."""
-    global _rings
-    with _bell:
-        _rings += 1
-        _bell.notify_all()
-
-
-def wait_for_ring(seen: int, seconds: float) -> int:
-    """Sleep until something was committed after ring number `seen`, at most `seconds`. Returns the newest number."""
-    with _bell:
-        _bell.wait_for(lambda: _rings != seen, timeout=seconds)
-        return _rings
 
 
 class Events:
@@ -81,4 +62,3 @@ class Events:
         """Append one event in a transaction of its own."""
         with self._db.write() as session:
             record(session, type_, data, now, job_id=job_id)
-        ring()

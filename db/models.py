@@ -19,7 +19,9 @@ from sqlalchemy import (
     Text,
     TypeDecorator,
     UniqueConstraint,
-    text,
+)
+from sqlalchemy import (
+    text as sql,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -101,7 +103,9 @@ class Job(Base):
     started_at: Mapped[datetime | None]  # first claim
     finished_at: Mapped[datetime | None]
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
-    error: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))  # code, message, facts of the last error
+    error: Mapped[dict[str, Any] | None] = mapped_column(
+        JSON(none_as_null=True)
+    )  # code, message, facts of the last error
 
     __table_args__ = (
         CheckConstraint(_one_of("state", STATES), name="state_known"),
@@ -119,16 +123,16 @@ class Job(Base):
         CheckConstraint("length(kind) > 0 AND length(id) > 4", name="named"),
         Index(  # the order of claims: priority, then the nearest deadline, then age
             "ix_jobs_queue",
-            text("priority DESC"),
-            text("(deadline IS NULL)"),
+            sql("priority DESC"),
+            sql("(deadline IS NULL)"),
             "deadline",
             "id",
-            sqlite_where=text("state = 'queued'"),
+            sqlite_where=sql("state = 'queued'"),
         ),
-        Index("ix_jobs_ready_at", "ready_at", sqlite_where=text("state = 'waiting'")),
+        Index("ix_jobs_ready_at", "ready_at", sqlite_where=sql("state = 'waiting'")),
         Index("ix_jobs_state_id", "state", "id"),
-        Index("ix_jobs_finished_at", "finished_at", sqlite_where=text("finished_at IS NOT NULL")),
-        Index("ix_jobs_deadline", "deadline", sqlite_where=text("deadline IS NOT NULL AND finished_at IS NULL")),
+        Index("ix_jobs_finished_at", "finished_at", sqlite_where=sql("finished_at IS NOT NULL")),
+        Index("ix_jobs_deadline", "deadline", sqlite_where=sql("deadline IS NOT NULL AND finished_at IS NULL")),
     )
 
 
@@ -224,7 +228,7 @@ class Event(Base):
         CheckConstraint("length(type) > 0", name="typed"),
         Index("ix_events_job_id_id", "job_id", "id"),
         Index("ix_events_at", "at"),
-        Index("ix_events_progress", "thought_id", sqlite_where=text("type = 'progress'")),
+        Index("ix_events_progress", "thought_id", sqlite_where=sql("type = 'progress'")),
         {"sqlite_autoincrement": True},
     )
 
@@ -243,7 +247,7 @@ class Night(Base):
     __table_args__ = (
         CheckConstraint(_one_of("reason", ("window", "always", "now")), name="reason_known"),
         CheckConstraint("closed_at IS NULL OR closed_at >= opened_at", name="forward"),
-        Index("uq_nights_open", text("(closed_at IS NULL)"), unique=True, sqlite_where=text("closed_at IS NULL")),
+        Index("uq_nights_open", sql("(closed_at IS NULL)"), unique=True, sqlite_where=sql("closed_at IS NULL")),
         {"sqlite_autoincrement": True},
     )
 
@@ -293,12 +297,27 @@ class Passage(Base):
     end_line: Mapped[int | None]
     start: Mapped[int]  # characters in the document's extracted text
     end: Mapped[int]
+    places: Mapped[list[Any]] = mapped_column(JSON, server_default=sql("'[]'"))  # (offset, page or line) inside it
 
     __table_args__ = (
         UniqueConstraint("document_id", "ordinal"),
         CheckConstraint("length(text) > 0 AND start >= 0 AND end > start", name="sane"),
         CheckConstraint("page IS NOT NULL OR line IS NOT NULL", name="has_place"),
     )
+
+
+class PassageTerms(Base):
+    """The search terms of a passage; the full-text index `passage_search` of migration 0002 hangs on these rows."""
+
+    __tablename__ = "passage_terms"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    passage_id: Mapped[str] = mapped_column(ForeignKey("passages.id", ondelete="CASCADE"), unique=True)
+    title: Mapped[str]
+    heading: Mapped[str]
+    text: Mapped[str]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
 
 
 class Report(Base):

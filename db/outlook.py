@@ -112,7 +112,7 @@ class Outlook:
         """Jobs that hold a lease."""
         query = select(Job.id, Job.kind, Job.started_at).where(Job.state == "running")
         with self._db.read() as session:
-            return [Busy(id_, kind, at) for id_, kind, at in session.execute(query).tuples() if at is not None]
+            return [Busy(id_, kind, at) for id_, kind, at in session.execute(query) if at is not None]
 
     def took(self, most: int) -> list[Took]:
         """The last jobs that were done, newest first."""
@@ -123,14 +123,14 @@ class Outlook:
             .limit(most)
         )
         with self._db.read() as session:
-            rows = session.execute(query).tuples()
+            rows = session.execute(query)
             return [Took(kind, begun, ended) for kind, begun, ended in rows if begun is not None and ended is not None]
 
     def nights(self, most: int) -> list[tuple[datetime, datetime | None]]:
         """The last nights as (opened, closed), newest first; closed None: still open."""
         query = select(Night.opened_at, Night.closed_at).order_by(Night.id.desc()).limit(most)
         with self._db.read() as session:
-            return [(opened, closed) for opened, closed in session.execute(query).tuples()]
+            return [(opened, closed) for opened, closed in session.execute(query)]
 
 
 def _marks(session: Session, groups: Sequence[RowMapping], step: int) -> Iterator[Mark]:

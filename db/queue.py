@@ -25,6 +25,10 @@ from monk.errors import Conflict, LeaseLost, MonkError, NotFound
 
 BACKOFF_SECONDS = 30.0  # after the first error; doubles with each
 BACKOFF_MOST_SECONDS = 3600.0
+_NEXT = text(  # left to itself SQLite sorts the whole queue: 46 ms instead of one step along the index (2026-11-23)
+    "SELECT id FROM jobs INDEXED BY ix_jobs_queue WHERE state = 'queued'"
+    " ORDER BY priority DESC, (deadline IS NULL), deadline, id LIMIT 1"
+)
 CRASHES_ALLOWED = 10  # in a row without saving anything: then the job itself is what kills us
 
 
@@ -165,14 +169,11 @@ class Queue:
 
     def claim(self, now: datetime, lease_seconds: float) -> Job | None:
         """The next job, leased to the caller: highest priority, then nearest deadline, then oldest. None: nothing is due."""
-        chosen = (
-            select(Job.id)
-            .where(Job.state == "queued")
-            .order_by(Job.priority.desc(), text("(deadline IS NULL)"), Job.deadline, Job.id)
-            .limit(1)
-        ).scalar_subquery()
         with self._db.write() as session:
             _promote(session, now)
+            chosen = session.scalar(_NEXT)
+            if chosen is None:
+                return None
             job = session.scalars(
                 update(Job)
                 .where(Job.id == chosen)
@@ -184,9 +185,8 @@ class Queue:
                     started_at=func.coalesce(Job.started_at, literal(now, Moment())),
                 )
                 .returning(Job)
-            ).one_or_none()
-            if job is not None:
-                record(session, "claimed", {"attempt": job.attempt}, now, job_id=job.id)
+            ).one()
+            record(session, "claimed", {"attempt": job.attempt}, now, job_id=job.id)
             return job
 
     def renew(self, job: Job, now: datetime, lease_seconds: float) -> None:

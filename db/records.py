@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db.database import Database
-from db.events import record, ring
+from db.events import record
 from db.ids import new_id
 from db.models import Fact, Night, Report, Schedule
 from db.queue import NewJob, insert_job
@@ -32,7 +32,6 @@ class Nights:
                 record(session, "night_opened", {"reason": reason, "closes_at": _iso(closes_at)}, now)
             else:
                 night.reason, night.closes_at = reason, closes_at
-        ring()
         return night
 
     def close(self, now: datetime) -> Night | None:
@@ -42,7 +41,6 @@ class Nights:
             if night is not None:
                 night.closed_at = max(now, night.opened_at)
                 record(session, "night_closed", {"night": night.id}, now)
-        ring()
         return night
 
     def current(self) -> Night | None:
@@ -72,7 +70,6 @@ class Reports:
         with self._db.write() as session:
             session.add(report)
             record(session, "report", {"id": report.id}, now)
-        ring()
         return report
 
     def get(self, report_id: str) -> Report:
@@ -150,7 +147,6 @@ class Schedules:
             if moved.rowcount != 1:  # type: ignore[attr-defined]
                 return None
             job_id = insert_job(session, new, now)["id"]
-        ring()
         return str(job_id)
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from db.database import Database
-from db.events import fold_progress, record, ring
+from db.events import fold_progress, record
 from db.ids import new_id
 from db.models import Job, Step, Thought, TokenRun
 from db.queue import held
@@ -93,7 +93,6 @@ class Steps:
             }
             session.execute(insert(Step), [row])
             record(session, "step", {"name": name}, now, job_id=job.id)
-        ring()
 
     def open_thought(self, job: Job, new: NewThought, now: datetime) -> Thought | Open:
         """The finished thought, or the place to begin or go on. Raises LeaseLost."""
@@ -128,7 +127,6 @@ class Steps:
                     lost.add(batch.job_id)
                     continue
                 _append_run(session, batch, now)
-        ring()
         return lost
 
     def finish_thought(self, job: Job, thought_id: str, end: ThoughtEnd, now: datetime) -> Thought:
@@ -156,7 +154,6 @@ class Steps:
                 "text": end.answer,
             }
             record(session, "thought", data, now, job_id=job.id, thought_id=thought_id)
-        ring()
         return thought
 
     def pause_thought(self, thought_id: str, end: ThoughtEnd) -> None:

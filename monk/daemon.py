@@ -191,7 +191,7 @@ def assemble(
         events=events,
         nights=nights,
         reports=reports,
-        schedules=schedules,
+        timetable=clockwork,
         facts=facts,
         kinds=kinds,
         engine=engine,

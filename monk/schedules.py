@@ -43,7 +43,7 @@ class Clockwork:
         kinds: Kinds,
         alarms: Alarms,
         *,
-        events: Events | None = None,
+        events: Events,
         zone: str | None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_fire: Callable[[], None] = lambda: None,
@@ -73,8 +73,10 @@ class Clockwork:
             raise InvalidInput(f"name {name[:100]!r}: give the schedule 1 to 100 characters", param="name")
         for field in MOMENTS:
             if job.get(field) is not None:
-                raise InvalidInput(f"{field} belongs to one job, not to one that comes back; leave it out", param=field)
-        _read(job, self._kinds, now)
+                raise InvalidInput(
+                    f"{field} belongs to one job, not to one that comes back; leave it out", param=f"job.{field}"
+                )
+        _check(job, self._kinds, now)
         first = next_run(cron, now, self._zone)
         if first is None:
             raise InvalidInput(f"cron {cron!r} never comes in the next nine years; check day and month", param="cron")
@@ -124,7 +126,7 @@ class Clockwork:
         logger.info(
             "schedule submitted its job", extra={"job_id": job_id, "schedule": schedule.name, "late_seconds": late}
         )
-        if new.late_by_seconds is not None and self._events is not None:
+        if new.late_by_seconds is not None:
             missed = count_runs(schedule.cron, due_at, now, self._zone, MOST_COUNTED)
             told = {
                 "schedule": schedule.name,
@@ -148,6 +150,14 @@ def _read(job: dict[str, Any], kinds: Kinds, now: datetime) -> NewJob:
     from monk.api.requests import job_from  # late: the web framework is loaded after the home has been checked
 
     return job_from(job, kinds, now)
+
+
+def _check(job: dict[str, Any], kinds: Kinds, now: datetime) -> None:
+    """As `_read`, naming the field as it stands in the schedule."""
+    try:
+        _read(job, kinds, now)
+    except InvalidInput as exc:
+        raise type(exc)(f"job: {exc.message}", param=f"job.{exc.param}" if exc.param else "job") from exc
 
 
 def _planned_too_far(schedule: Schedule, now: datetime) -> bool:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from db.database import Database
 from db.events import Events
-from db.models import Job, Night, Report
+from db.models import Job, Night, Report, Schedule
 from db.queue import Queue
-from db.records import Facts, Nights, Reports, Schedules
+from db.records import Facts, Nights, Reports
 from db.steps import Steps
 from jobs.registry import Kinds
 from monk.engine.client import EngineClient
@@ -78,6 +78,22 @@ class Forecaster(Protocol):
         ...
 
 
+class Timetable(Protocol):
+    """Jobs that come back by the clock; `monk/schedules.py` keeps them."""
+
+    def add(self, name: str, cron: str, job: dict[str, Any]) -> Schedule:
+        """Keep a job and when it comes. Raises InvalidInput, UnknownKind, or Conflict when the name is taken."""
+        ...
+
+    def remove(self, name: str) -> Schedule:
+        """Stop a schedule by name or id; its jobs stay. Raises NotFound."""
+        ...
+
+    def listing(self) -> list[Schedule]:
+        """All that are active, by name."""
+        ...
+
+
 @dataclass(frozen=True)
 class Services:
     """The parts of a running daemon."""
@@ -89,7 +105,7 @@ class Services:
     events: Events
     nights: Nights
     reports: Reports
-    schedules: Schedules
+    timetable: Timetable
     facts: Facts
     kinds: Kinds
     engine: EngineClient

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from db.events import ring
 from db.models import Job
 from db.queue import Queue
 from jobs.registry import Kinds
@@ -164,7 +163,6 @@ class Workers:
         job = self._queue.claim(self._now(), self._lease_seconds)
         if job is None:
             return False
-        ring()
         run = Run(job, self._tools)
         thread = threading.Thread(target=self._work, args=(run,), name=job.id, daemon=True)
         with self._changed:
@@ -186,7 +184,6 @@ class Workers:
             with self._changed:
                 self._runs.pop(run.job.id, None)
                 self._changed.notify_all()
-            ring()
 
     def _attempt(self, run: Run) -> Callable[[], None]:
         """Run the kind; what comes back writes the outcome."""
@@ -261,8 +258,6 @@ class Workers:
             logger.warning("a silent job went back to the queue", extra={"job_id": job_id})
         for job_id in overdue:
             logger.warning("a deadline passed", extra={"job_id": job_id})
-        if returned or overdue:
-            ring()
 
 
 def _raising(exc: LeaseLost) -> Callable[[], None]:

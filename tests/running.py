@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -54,16 +55,17 @@ class RunningDaemon:
         """Until /health answers. Fails with the log when the daemon ended or is silent."""
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            try:
-                if self.http.get("/health").status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
+            if self._listens() and self.http.get("/health").status_code == 200:
+                return
             assert self.process is not None
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
         raise AssertionError(f"the daemon does not answer:\n{self.tail()}")
+
+    def _listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
 
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""

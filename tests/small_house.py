@@ -17,8 +17,10 @@ from db.queue import NewJob, Queue
 from db.records import Facts, Nights, Reports, Schedules
 from db.steps import Steps
 from jobs.registry import Kinds
+from monk.alarms import Alarms
 from monk.engine.client import EngineStatus
 from monk.forecast import Forecast
+from monk.schedules import Clockwork
 from monk.services import Services, utc_now
 from monk.settings import Settings, load
 from monk.windows import Calendar
@@ -122,6 +124,7 @@ class CountedReading:
 def small_house(database: Database, **settings: Any) -> Services:
     """The services over a migrated database; settings as flags."""
     chosen: Settings = load({}, home=database.path.parent, night="always", timezone="UTC", **settings)
+    kinds = Kinds(database.path.parent / "jobs")
     queue, nights, reports = Queue(database), Nights(database), Reports(database)
     keeper = HandNight(nights)
     calendar = Calendar.parse(chosen.night, chosen.night_days, chosen.timezone)
@@ -133,9 +136,9 @@ def small_house(database: Database, **settings: Any) -> Services:
         events=Events(database),
         nights=nights,
         reports=reports,
-        schedules=Schedules(database),
+        timetable=Clockwork(Schedules(database), kinds, Alarms(), events=Events(database), zone=chosen.timezone),
         facts=Facts(database),
-        kinds=Kinds(database.path.parent / "jobs"),
+        kinds=kinds,
         engine=IdleEngine(),  # type: ignore[arg-type]  # what HTTP asks of an engine is its status
         library=SmallLibrary(),  # type: ignore[arg-type]  # and of the library a search
         night=keeper,

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
-from db.events import ring
+from db.listing import Listing as Jobs
 from db.models import Event, Job
 from monk.api.bodies import read_fields
 from monk.api.errors import checked
@@ -69,8 +69,8 @@ async def submit(request: Request) -> Response:
 def listing(request: Request, query: Annotated[Listing, Query()]) -> Response:
     """A page of jobs, newest first."""
     services = parts_of(request).services
-    page = services.queue.listing(
-        states=list(query.state), kind=query.kind, tag=query.tag, limit=query.limit, cursor=query.cursor
+    page = Jobs(services.database).page(
+        states=query.state, kind=query.kind, tag=query.tag, limit=query.limit, cursor=query.cursor
     )
     return JsonResponse({"jobs": [_summary(services, job) for job in page.jobs], "next": page.next})
 
@@ -91,7 +91,6 @@ def cancel(request: Request, job_id: str) -> Response:
     """The cancelled job."""
     services = parts_of(request).services
     job = services.queue.cancel(known_id(job_id), services.now())
-    ring()
     return JsonResponse(_summary(services, job))
 
 
@@ -104,7 +103,6 @@ async def retry(request: Request, job_id: str) -> Response:
     if wanted.deadline is not None and wanted.deadline <= now:
         raise InvalidInput(f"deadline {iso(wanted.deadline)} has passed; give a later one", param="deadline")
     job = await run_in_threadpool(services.queue.retry, known_id(job_id), now, wanted.deadline)
-    ring()
     return JsonResponse(await run_in_threadpool(_summary, services, job))
 
 

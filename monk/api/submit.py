@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from db.events import ring
 from db.models import Job
 from db.queue import NewJob, Queue
 from monk.api.views import job_summary
@@ -61,7 +60,6 @@ class Submitter:
     def _store(self, news: list[NewJob]) -> list[Outcome | Exception]:
         try:
             stored = self._queue.submit_many(news, self._now())
-            ring()
             return [each if isinstance(each, Conflict) else self._told(*each) for each in stored]
         except Exception as exc:  # of the whole transaction: nothing was kept, and every client must hear it
             return [exc] * len(news)

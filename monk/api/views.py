@@ -8,7 +8,6 @@ from typing import Any
 from db.models import Event, Job, Night, Report, Schedule, Step, Thought
 from monk.api.moments import iso
 
-TITLE_CHARACTERS = 200
 SHORT_CHARACTERS = 2000  # of each text of an input in a listing: 200 jobs of 8 MB each must not be one answer
 SHORT_ITEMS = 20
 Forecasted = tuple[int | None, dict[str, str | None]]
@@ -164,20 +163,3 @@ def shortened(value: Any) -> Any:
     if isinstance(value, list):
         return [shortened(item) for item in value[:SHORT_ITEMS]]
     return value
-
-
-def title(input_: dict[str, Any]) -> str:
-    """The beginning of what was asked, on one line: the question, the first of several, or the last message."""
-    return " ".join(_asked(input_)[: 4 * TITLE_CHARACTERS].split())[:TITLE_CHARACTERS]
-
-
-def _asked(input_: dict[str, Any]) -> str:
-    for key in ("question", "problem", "document"):
-        if isinstance(input_.get(key), str):
-            return str(input_[key])
-    for key in ("questions", "messages"):
-        value = input_.get(key)
-        if isinstance(value, list) and value:
-            last = value[-1]
-            return str(last.get("content", "") if isinstance(last, dict) else last)
-    return next((value for value in input_.values() if isinstance(value, str)), "")

@@ -8,7 +8,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from db.events import Events, ring, wait_for_ring
+from db.bell import ring, wait_for_ring
+from db.events import Events
 
 LISTEN_SECONDS = 0.5  # the longest an event without a ring (another thread's forgetting, another process) stays unheard
 

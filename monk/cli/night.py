@@ -46,6 +46,8 @@ def sentence(state: dict[str, Any]) -> str:
     from monk.cli.moments import shown
 
     if state.get("open"):
+        if state.get("reason") == "always":
+            return f"night: always open, since {shown(state.get('opened_at'))}"
         end = f"until {shown(state['closes_at'])}" if state.get("closes_at") else "until `monk night --close`"
         return f"night: open since {shown(state.get('opened_at'))}, {end}"
     if state.get("next_open_at"):

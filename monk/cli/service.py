@@ -17,10 +17,10 @@ def install(
 
     sudo /opt/night-monk/bin/monk service install
     """
-    from monk import service
     from monk.cli.terminal import say
+    from monk.service import install as install_unit
 
-    for line in service.install(user=user, start=start):
+    for line in install_unit(user=user, start=start):
         say(line)
 
 
@@ -29,8 +29,8 @@ def uninstall(user: User = False) -> None:
 
     The home with all jobs and reports stays.
     """
-    from monk import service
     from monk.cli.terminal import say
+    from monk.service import uninstall as uninstall_unit
 
-    for line in service.uninstall(user=user):
+    for line in uninstall_unit(user=user):
         say(line)

@@ -65,10 +65,11 @@ def say_table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, may_shri
     from rich.text import Text
 
     out = console()
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    shrinking = may_shrink in headers and out.is_terminal
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", expand=shrinking)
     for header in headers:
-        shrinks = header == may_shrink
-        table.add_column(header, no_wrap=True, overflow="ellipsis", ratio=1 if shrinks and out.is_terminal else None)
+        ratio = 1 if shrinking and header == may_shrink else None
+        table.add_column(header, no_wrap=True, overflow="ellipsis", ratio=ratio)
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
     with out.capture() as captured:

@@ -108,9 +108,11 @@ def _table(rows: list[Row], seconds: float) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name, justify in (("kind", "left"), ("state", "left"), ("tokens", "right"), ("tokens/s", "right")):
-        table.add_column(name, justify="right" if justify == "right" else "left", no_wrap=True)
+    table = Table(box=None, pad_edge=False, header_style="bold", expand=True)
+    for name in ("kind", "state"):
+        table.add_column(name, no_wrap=True, min_width=10)  # wide enough for every state, so that nothing jumps
+    for name in ("tokens", "tokens/s"):
+        table.add_column(name, no_wrap=True, min_width=8, justify="right")
     table.add_column("asked, and its last words", overflow="ellipsis", no_wrap=True, ratio=1)
     for row in rows:
         words = f"{one_line(row.asked, 50)}  {row.tail}" if row.state in ("running", "reading") else row.asked

@@ -40,7 +40,7 @@ NATIVE_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # on an assert ggml would start a debugger
     # Threads wait for each other a thousand times a step. By default OpenMP spins there for milliseconds, which is a
     # disaster as soon as anyone else wants a core: 7 tokens/s against 44 on two cores with a load of 5 (2026-11-23).
-    "GOMP_SPINCOUNT": "2000",
+    "GOMP_SPINCOUNT": "200",
 }
 
 

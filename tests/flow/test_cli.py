@@ -8,15 +8,15 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from db.bell import ring
 from db.database import Database
-from db.events import ring
 from monk.api import create_app
 from monk.api.server import ApiServer
 from monk.cli import run
@@ -406,3 +406,36 @@ def test_nothing_is_restored_while_a_daemon_holds_the_home_or_from_a_file_that_i
 
     assert house.services.database.path.stat().st_ino == before
     assert InvalidInput.exit_status == 2
+
+
+def test_watching_the_status_tells_changes_and_survives_an_absence(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: Iterator[Callable[[], object]] = iter(
+        (lambda: house.services.queue.submit(a_job(), utc_now()), lambda: None, lambda: house.server.stop(2.0))
+    )
+
+    def next_turn(seconds: float) -> None:
+        action = next(turns, None)
+        if action is None:
+            raise KeyboardInterrupt
+        action()
+
+    monkeypatch.setattr("monk.cli.status.time.sleep", next_turn)
+
+    lines = house.monk("status", "--watch", status=130).splitlines()
+
+    assert lines[1] == "queue: empty" and "queue: 1 queued" in lines
+    assert lines[-1].startswith("no daemon at") and lines.count("queue: 1 queued") == 1
+
+
+def test_thoughts_are_shown_with_their_cost(house: House) -> None:
+    from db.steps import NewThought, Open
+
+    house.services.queue.submit(a_job(), utc_now())
+    job = house.services.queue.claim(utc_now(), 60.0)
+    assert job is not None
+    opened = house.services.steps.open_thought(job, NewThought("draft", 0, "h", "m", {}, 9, (1, 2, 3)), utc_now())
+
+    assert isinstance(opened, Open)
+    assert "\nthoughts\n  draft: 3 tokens read, 0 written, unfinished\n" in house.monk("show", "last", "--thoughts")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -23,7 +24,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,11 @@ class Installed:
 
     def engine(self) -> psutil.Process | None:
         """The engine's process, while there is one."""
-        with_engine = [
-            child for child in psutil.Process(self.main_pid).children() if "monk.engine" in " ".join(child.cmdline())
-        ]
-        return with_engine[0] if with_engine else None
+        for child in psutil.Process(self.main_pid).children():
+            with suppress(psutil.Error):  # gone, or dead and not yet buried
+                if "monk.engine" in " ".join(child.cmdline()):
+                    return child
+        return None
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", method=method)
@@ -121,13 +123,13 @@ def systemctl(*words: str) -> str:
 def wait_for(reached: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
     end = time.monotonic() + seconds
     while not reached():
-        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}\n{journal()}"
+        assert time.monotonic() < end, f"waited {seconds:.0f} s for {what}\n{journal()[-6000:]}"
         time.sleep(0.1)  # systemd and a foreign process: nothing to wait on but a look
 
 
-def journal(since: str = "") -> str:
-    command = ["journalctl", "-u", service.ACCOUNT, "--no-pager", "-o", "cat", *([f"--since={since}"] if since else [])]
-    return subprocess.run(command, capture_output=True, text=True).stdout[-6000:]
+def journal() -> str:
+    command = ["journalctl", "-u", service.ACCOUNT, "--no-pager", "-o", "cat"]
+    return subprocess.run(command, capture_output=True, text=True).stdout
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +255,7 @@ def test_a_hung_daemon_is_ended_by_the_watchdog_and_comes_back(monk: Installed) 
         os.kill(before, signal.SIGSTOP)
         wait_for(lambda: monk.main_pid not in (0, before) and monk.answers(), "the next daemon")
         assert "Watchdog timeout" in journal()
+        assert "most recent call first" in journal(), "it says where its threads stood"
     finally:
         DROP_IN.unlink()
         systemctl("daemon-reload")
@@ -268,7 +271,7 @@ def test_a_stop_saves_within_twenty_seconds_and_the_next_start_goes_on(monk: Ins
     begun = time.monotonic()
     systemctl("stop", service.UNIT)
     took_seconds = time.monotonic() - begun
-    assert (took_seconds < 20, monk.show("Result")) == (True, "success"), journal()
+    assert (took_seconds < 20, monk.show("Result")) == (True, "success"), journal()[-6000:]
     assert monk.state(job_id) == "queued"
     saved = monk.saved_tokens(job_id)
     assert saved >= seen
@@ -328,3 +331,51 @@ def test_a_removed_service_leaves_its_home(monk: Installed) -> None:
         service.uninstall(user=False)
     service.install(user=False, start=True)
     wait_for(monk.answers, "an answer of /health")
+
+
+# ── of an account ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def account() -> Iterator[pwd.struct_passwd]:
+    """An ordinary user whose own service manager runs."""
+    name = "night-monk-test"
+    subprocess.run(["useradd", "--create-home", name], check=True)
+    try:
+        subprocess.run(["loginctl", "enable-linger", name], check=True)
+        user = pwd.getpwnam(name)
+        wait_for(Path(f"/run/user/{user.pw_uid}/systemd/private").exists, "the account's own systemd")
+        yield user
+    finally:
+        subprocess.run(["loginctl", "terminate-user", name], capture_output=True)
+        subprocess.run(["loginctl", "disable-linger", name], capture_output=True)
+        wait_for(lambda: subprocess.run(["userdel", "-r", name], capture_output=True).returncode == 0, "its end")
+
+
+def run_as(user: pwd.struct_passwd, *command: str, **environ: str) -> str:
+    runtime = f"/run/user/{user.pw_uid}"
+    known = {"HOME": user.pw_dir, "USER": user.pw_name, "PATH": "/usr/bin:/bin", "XDG_RUNTIME_DIR": runtime}
+    ended = subprocess.run(
+        command, user=user.pw_uid, group=user.pw_gid, extra_groups=[], cwd="/", env=known | environ, capture_output=True
+    )
+    assert ended.returncode == 0, ended.stderr.decode()
+    return ended.stdout.decode().strip()
+
+
+def test_an_account_has_its_own_service_without_root(account: pwd.struct_passwd) -> None:
+    program, home = str(service.program()), f"{account.pw_dir}/my monk"
+    settings = Path(account.pw_dir, ".config", "night-monk.env")
+    service.write_whole(settings, "MONK_PORT=0\nMONK_NIGHT=never\n", 0o644)
+    for path in (settings, settings.parent):
+        os.chown(path, account.pw_uid, account.pw_gid)
+    run_as(account, program, "service", "install", "--user", MONK_HOME=home)
+    assert run_as(account, "systemctl", "--user", "is-active", service.UNIT) == "active"
+    daemon = psutil.Process(
+        int(run_as(account, "systemctl", "--user", "show", "--value", "-p", "MainPID", service.UNIT))
+    )
+    assert daemon.username() == account.pw_name
+    assert (daemon.nice(), os.sched_getscheduler(daemon.pid)) == (19, os.SCHED_IDLE)
+    assert Path(home, "monk.sqlite").exists()
+    run_as(account, program, "service", "uninstall", "--user")
+    assert not psutil.pid_exists(daemon.pid)
+    assert Path(home, "monk.sqlite").exists()

@@ -93,14 +93,16 @@ def test_a_page_of_another_site_cannot_submit(client: TestClient) -> None:
 
 
 def test_our_own_page_can_submit(client: TestClient) -> None:
-    told = client.post("/jobs", json=QUESTION, headers={"origin": "http://127.0.0.1:8420", "sec-fetch-site": "same-origin"})
+    told = client.post(
+        "/jobs", json=QUESTION, headers={"origin": "http://127.0.0.1:8420", "sec-fetch-site": "same-origin"}
+    )
 
     assert told.status_code == 201
 
 
 @pytest.mark.parametrize("authorization", [None, "Bearer wrong", "Basic " + TOKEN, TOKEN, "Bearer ", "Bearer \xff\xfe"])
 def test_without_the_token_nobody_comes_in(locked: TestClient, authorization: str | None) -> None:
-    headers = {} if authorization is None else {"authorization": authorization.encode("latin-1")}
+    headers = [] if authorization is None else [(b"authorization", authorization.encode("latin-1"))]
 
     told = [locked.get(path, headers=headers) for path in ("/jobs", "/status", "/metrics", "/events", "/nothing")]
 

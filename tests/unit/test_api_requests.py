@@ -128,7 +128,17 @@ def test_an_unknown_kind_is_refused_with_the_known_ones(kinds: Kinds, now: datet
 
 
 def test_null_means_left_out(kinds: Kinds, now: datetime) -> None:
-    fields = ("priority", "deadline", "not_before", "adapter", "budget", "seed", "tags", "idempotency_key", "max_attempts")
+    fields = (
+        "priority",
+        "deadline",
+        "not_before",
+        "adapter",
+        "budget",
+        "seed",
+        "tags",
+        "idempotency_key",
+        "max_attempts",
+    )
 
     job = read(kinds, now, {**GOOD, **dict.fromkeys(fields)})
 

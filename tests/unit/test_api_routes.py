@@ -84,8 +84,20 @@ def test_a_listing_shows_the_beginning_of_a_long_input_and_the_job_shows_all(cli
     question = "ж" * 100_000
     id_ = client.post("/jobs", content=question.encode()).json()["id"]
 
-    assert len(client.get("/jobs").json()["jobs"][0]["input"]["question"]) == 2000
+    assert client.get("/jobs").json()["jobs"][0]["input"] == {"question": "ж" * 1999 + "…"}
     assert client.get(f"/jobs/{id_}").json()["input"]["question"] == question
+
+
+def test_a_listing_leaves_out_results_and_inputs_that_are_long_in_another_way(client: TestClient) -> None:
+    messages = [{"role": "user", "content": "x" * 3000} for _ in range(40)]
+    client.post("/jobs", json={"kind": "chat", "input": {"messages": messages}})
+    client.post("/jobs", json={"kind": "chat", "input": {"messages": messages[:2]}})
+
+    short, long = client.get("/jobs").json()["jobs"]
+
+    assert long["input"] == {}
+    assert [len(one["content"]) for one in short["input"]["messages"]] == [2000, 2000]
+    assert "result" not in short
 
 
 def test_a_job_shows_everything_that_happened_inside(client: TestClient, services: Services) -> None:

@@ -126,10 +126,9 @@ def test_following_gives_up_when_the_daemon_stays_away(home: Path, monkeypatch: 
     monkeypatch.setattr(client, "RETRY_SECONDS", 0.0)
     monkeypatch.setattr(client, "AWAY_SECONDS", 0.0)
 
-    with Client(load({}, home=home, port=1)) as daemon:
-        with pytest.raises(Unavailable, match="no daemon at"):
-            for told in daemon.follow("/events"):
-                assert told is None
+    with Client(load({}, home=home, port=1)) as daemon, pytest.raises(Unavailable, match="no daemon at"):
+        for told in daemon.follow("/events"):
+            assert told is None
 
 
 def test_an_error_ends_following_at_once(home: Path) -> None:

@@ -60,7 +60,9 @@ def test_the_day_between_two_nights_is_no_work() -> None:
 
 
 def test_the_median_is_by_kind_and_over_all() -> None:
-    took = [Took(kind, at(0), at(0) + timedelta(seconds=s)) for kind, s in (("a", 10), ("a", 20), ("a", 600), ("b", 50))]
+    took = [
+        Took(kind, at(0), at(0) + timedelta(seconds=s)) for kind, s in (("a", 10), ("a", 20), ("a", 600), ("b", 50))
+    ]
 
     assert median_seconds(took, [], at(1)) == {"a": 20.0, "b": 50.0, "": 35.0}
     assert median_seconds([], [], at(1)) == {}
@@ -163,7 +165,9 @@ def test_what_was_measured_says_when_a_job_starts_and_ends(database: Database, q
 
     starts = [oracle.of(job)[1]["starts_at"] for job in jobs]
     assert starts[:3] == [(now + timedelta(minutes=m)).isoformat() for m in (0, 10, 20)]
-    assert starts[3] == (now + timedelta(minutes=30)).isoformat(), "by the clock the night goes on after its planned end"
+    assert starts[3] == (now + timedelta(minutes=30)).isoformat(), (
+        "by the clock the night goes on after its planned end"
+    )
     assert oracle.of(jobs[0])[1]["ends_at"] == (now + timedelta(minutes=10)).isoformat()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def test_a_document_that_does_not_fit_is_cut_into_parts_that_cover_it() -> None:
     assert len(spans) > 4
     assert spans[0][0] == 0
     assert spans[-1][1] == len(ctx.text)
-    assert all(left[1] >= right[0] and left[0] < right[0] for left, right in zip(spans, spans[1:], strict=False))
+    assert all(left[1] >= right[0] and left[0] < right[0] for left, right in pairwise(spans))
     assert all(len(prompt.split()) <= 700 - read.MAX_TOKENS for prompt in ctx.prompts)
     assert (result["found"], result["parts"][0]["citations"]) == (False, [])
 

@@ -66,6 +66,7 @@ class Alarms:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
         if self._scheduler.running:
+            self._scheduler.remove_all_jobs()  # one that is just due would otherwise trip over the shutdown
             self._scheduler.shutdown(wait=False)
 
     def _run(self) -> None:

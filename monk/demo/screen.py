@@ -54,7 +54,8 @@ class Row:
 
 
 def watch(daemon: Client, ids: list[str], most_seconds: float) -> list[dict[str, Any]]:
-    """Look at the jobs until all have ended, and return them so. Raises EngineFailed after `most_seconds`."""
+    """Look at the jobs until all have ended, and return them so. Raises EngineFailed after `most_seconds`, or
+    when the engine cannot run at all."""
     began = time.monotonic()
     rows: dict[str, Row] = {}
     with _shown() as show:
@@ -65,9 +66,17 @@ def watch(daemon: Client, ids: list[str], most_seconds: float) -> list[dict[str,
             show(list(rows.values()), time.monotonic() - began)
             if all(job["state"] in FINAL for job in jobs):
                 return jobs
+            _check_engine(daemon)
             if time.monotonic() - began > most_seconds:
                 raise EngineFailed(f"the night is not over after {spelled(most_seconds)}")
             time.sleep(LOOK_SECONDS)
+
+
+def _check_engine(daemon: Client) -> None:
+    """Raises EngineFailed when the model cannot be loaded: the jobs would wait for it until somebody mends that."""
+    engine = daemon.get("/status")["engine"]
+    if engine["state"] == "failed":
+        raise EngineFailed(f"the engine failed: {engine['last_error']}")
 
 
 @contextmanager

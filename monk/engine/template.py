@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import TemplateError, nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
+from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from monk.engine.client import ModelCard, Segment
@@ -27,6 +28,8 @@ ROLES = ("system", "user", "assistant")
 MAX_OVERHEAD_CHARS = 1 << 20  # a template may add this much to what the messages hold
 MAX_COPIES = 4  # and repeat the messages this often
 MAX_SECONDS = 10.0
+MAX_FACTOR = 1 << 31
+MAX_EXPONENT = 64
 FALLBACK_NAMES = {"system": "Instructions", "user": "User", "assistant": "Assistant"}
 FALLBACK_STOP = ("\nUser:", "\nInstructions:")
 
@@ -105,7 +108,12 @@ class ChatTemplate:
             **extra,
         }
         content_chars = sum(len(message["content"]) for message in messages)
-        return _limited(self._template.generate(values), MAX_OVERHEAD_CHARS + MAX_COPIES * content_chars)
+        try:
+            return _limited(self._template.generate(values), MAX_OVERHEAD_CHARS + MAX_COPIES * content_chars)
+        except TemplateError:
+            raise
+        except Exception as exc:  # the template is a stranger's program: it may fail in any way
+            raise TemplateError(f"{type(exc).__name__}: {exc}") from exc
 
 
 def opens_thinking(segments: list[Segment]) -> bool:
@@ -121,7 +129,7 @@ THINKING_MARKS = (
     ("<reasoning>", "</reasoning>"),
     ("[THINK]", "[/THINK]"),
 )
-_FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*<\|message\|>")
+_FINAL_CHANNEL = re.compile(r"(?:assistant)?<\|channel\|>\s*final\s*<\|message\|>")
 _CHANNEL_MARK = re.compile(r"(assistant)?<\|channel\|>\s*\w*\s*(<\|message\|>)?")
 
 
@@ -253,12 +261,22 @@ def _plain(messages: list[dict[str, str]], generate: bool) -> str:
 @lru_cache(maxsize=1)
 def _environment() -> ImmutableSandboxedEnvironment:
     """As transformers has it, so that templates behave as their authors saw them."""
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag]
-    )
+    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _GenerationTag])
     environment.filters["tojson"] = _to_json
     environment.globals["raise_exception"] = _raise
     return environment
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """Also stops products that would fill the memory."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        small = all(isinstance(value, int | float) and abs(value) < MAX_FACTOR for value in (left, right))
+        if not small or (operator == "**" and right > MAX_EXPONENT):
+            raise TemplateError(f"it computes {operator} on something too large")
+        return super().call_binop(context, operator, left, right)
 
 
 class _GenerationTag(Extension):

@@ -117,4 +117,4 @@ def test_a_folder_that_is_no_model_is_told(tmp_path: Path) -> None:
         SentenceModel(str(tmp_path), threads=1, batch=8)
     (tmp_path / "model.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ModelUnusable, match="cannot be loaded"):
-        SentenceModel(str(tmp_path), threads=1, batch=8)
+        SentenceModel(str(tmp_path), threads=1, batch=8).count(["a"])

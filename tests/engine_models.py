@@ -1,4 +1,4 @@
-"""Tiny GGUF models of real architectures with random weights: for code paths, not for wit. Written in a tenth of a second."""
+"""Tiny GGUF models of real architectures with random weights: for code paths, not for wit. Made in a moment."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The engine's process: `python -m monk.engine.child --socket-fd N --parent PID`. Started by `process.py`, never by
-people.
+"""The engine's process, started by `process.py`: `python -m monk.engine.child --socket-fd N --parent PID`.
 
 Three threads. The main one owns the model and runs the engine loop; the reader takes commands from the socket and
 answers questions about words; the heart says every second that the process lives and when the last step ended. The
@@ -38,8 +37,9 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 NATIVE_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # on an assert ggml would start a debugger
-    # Threads wait for each other a thousand times a step. By default OpenMP spins there for milliseconds, which is a
-    # disaster as soon as anyone else wants a core: 7 tokens/s against 44 on two cores with a load of 5 (2026-11-23).
+    # Threads wait for each other a thousand times a step. By default OpenMP spins there for milliseconds, a disaster as
+    # soon as anyone else wants a core: 7 tokens/s against 37 on two cores with a load of 6 to 8. On a quiet machine
+    # short and long spinning are equally fast (SmolLM2 Q4_1, 16 wide, 2026-11-23).
     "GOMP_SPINCOUNT": "200",
 }
 
@@ -105,7 +105,7 @@ class Child:
             if frames is None:
                 return None
             if frames:
-                return frames[0]
+                return frames[0] if len(frames) == 1 else None  # what can follow before "ready" is only a stop
 
     # --- loading
 

@@ -93,9 +93,11 @@ class NewTokens:
 @dataclass(frozen=True, slots=True)
 class Finished:
     """The end of a stream. `text` is the whole answer, saved tokens included, without the stop string or end token.
+    Bytes of a last character that never became whole are left out; a paused engine that had to be killed tells no text.
 
     `prefill_seconds` and `decode_seconds` are this run's share of engine time: a step's wall time divided evenly among
-    the sequences in it. `num_prefilled` counts tokens computed in this run, `num_decoded` tokens sampled in it.
+    the sequences in it. `num_prefilled` counts tokens computed in this run, `num_decoded` those of the answer that were
+    drawn in it.
     """
 
     reason: FinishReason
@@ -194,5 +196,8 @@ class EngineClient(Protocol):
     def status(self) -> EngineStatus: ...
 
     def stop(self) -> None:
-        """End the child politely, then by force; open streams end with Finished("paused"). May be started again."""
+        """End the child politely, then by force; open streams end with Finished("paused").
+
+        Afterwards calls that need the model raise Unavailable until `start`.
+        """
         ...

@@ -18,9 +18,7 @@ NAME = "SmolLM2-135M-Instruct"
 
 
 def model_path() -> Path:
-    """Where the file is installed. Raises ModelUnusable when the package or its file is missing; `SHA256` is for the
-    loader.
-    """
+    """Where the file is installed. Raises ModelUnusable when it is not; the loader checks it against `SHA256`."""
     try:
         recorded = files(PACKAGE) or []
     except PackageNotFoundError as exc:

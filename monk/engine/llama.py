@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from monk.engine.client import ThoughtRequest
 from monk.engine.config import EngineConfig
+from monk.engine.grammar import check_grammar
 from monk.engine.memory import Plan
 from monk.errors import InvalidInput, ModelUnusable
 
@@ -27,7 +28,6 @@ log = logging.getLogger(__name__)
 GGML_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
 FLASH_ATTENTION = {"off": C.LLAMA_FLASH_ATTN_TYPE_DISABLED, "on": C.LLAMA_FLASH_ATTN_TYPE_ENABLED}
 NUMA = {"off": 0, "distribute": 1, "isolate": 2, "numactl": 3}
-MAX_GRAMMAR_CHARS = 65536  # the parser is recursive; a longer text could overflow its stack
 # control tokens whose text belongs to the answer: reasoning models mark their thinking with them
 VISIBLE_CONTROL = frozenset({"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "<|message|>"})
 
@@ -272,15 +272,11 @@ def _load_mode(config: EngineConfig) -> int:
 
 
 class GrammarGuard:
-    """Follows one answer through a GBNF grammar. llama.cpp aborts on an illegal accept, so only tested tokens get
-    there.
-    """
+    """Follows one answer through a grammar. llama.cpp aborts on an illegal accept: only tested tokens get there."""
 
     def __init__(self, vocab: Any, vocab_size: int, grammar: str) -> None:
-        if len(grammar) > MAX_GRAMMAR_CHARS:
-            raise InvalidInput(f"grammar has {len(grammar)} characters, at most {MAX_GRAMMAR_CHARS}", param="grammar")
-        if "\0" in grammar:
-            raise InvalidInput("grammar contains a NUL character", param="grammar")
+        check_grammar(grammar)
+        _last_lines.clear()
         self._vocab = vocab
         self._sampler = C.llama_sampler_init_grammar(vocab, grammar.encode("utf-8", "replace"), b"root")
         if not self._sampler:
@@ -303,9 +299,7 @@ class GrammarGuard:
         logits[self._rows["logit"] == -np.inf] = -np.inf
 
     def accept(self, token: int) -> None:
-        """Go on behind `token`. Asks again unless `allows` was the last thing asked; an illegal token raises
-        InvalidInput.
-        """
+        """Go on behind `token`, tested again unless `allows` just did. Raises InvalidInput for an illegal one."""
         if self._tested != token and not self.allows(token):
             raise InvalidInput(f"token {token} is not allowed by the grammar here", param="grammar")
         self._tested = None

@@ -1,5 +1,4 @@
-"""The engine in a child process, as the rest of the program uses it: starts it, feeds it, and starts it again when it
-dies.
+"""The engine in a child process, as the rest of the program uses it: started, fed, and started again when it dies.
 
     off ──start──▶ starting ──ready──▶ ready ──child dies──▶ restarting ──ready──▶ ready
      ▲                │ model unusable, memory too small        │
@@ -49,6 +48,7 @@ class EngineProcess:
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
         self._lock = threading.Condition()
+        self._start_lock = threading.Lock()
         self._state: EngineState = "off"
         self._error: MonkError | None = None
         self._card: ModelCard | None = None
@@ -67,12 +67,14 @@ class EngineProcess:
     # --- the contract
 
     def start(self) -> None:
-        with self._lock:
-            if self._supervisor is not None and self._supervisor.is_alive() and not self._stopping.is_set():
+        with self._start_lock:
+            if self._supervisor is not None and self._state not in ("off", "failed") and not self._stopping.is_set():
                 return
-            previous = self._supervisor
-        if previous is not None:
-            previous.join()
+            if self._supervisor is not None:
+                self._supervisor.join()  # the one before is on its way out
+            self._launch()
+
+    def _launch(self) -> None:
         with self._lock:
             self._stopping.clear()
             self._error = None
@@ -142,9 +144,9 @@ class EngineProcess:
     # --- callers
 
     def _when_ready(self, timeout: float | None) -> ModelCard:
-        """Wait for a loaded model, starting the engine if nobody did."""
+        """Wait for a loaded model, starting the engine if nobody did. One that was stopped stays stopped."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        if self._state == "off":
+        if self._state == "off" and not self._stopping.is_set():
             self.start()
         with self._lock:
             while True:

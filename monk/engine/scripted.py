@@ -1,5 +1,4 @@
-"""An engine that speaks a script: no model, a byte tokenizer, answers from a plain function. For tests of everything
-above.
+"""An engine that speaks a script: a byte tokenizer and answers from a plain function, for tests of everything above.
 
 Keeps the same contract as the real one, stop strings, resume, limits and death included. One loop thread gives every
 seated thought one token per tick.
@@ -104,6 +103,7 @@ class ScriptedEngine:
         self._lock = threading.Condition()
         self._state: EngineState = "off"
         self._thoughts: dict[str, _Thought] = {}
+        self._stopped = False
         self._generation = 0  # a loop thread of an older one leaves
         self._num_restarts = 0
         self._last_error: str | None = None
@@ -114,6 +114,7 @@ class ScriptedEngine:
 
     def start(self) -> None:
         with self._lock:
+            self._stopped = False
             if self._state == "ready":
                 return
             if self._load_error is not None:
@@ -125,9 +126,11 @@ class ScriptedEngine:
             self._lock.notify_all()
 
     def card(self, timeout: float | None = None) -> ModelCard:
-        if self._state == "off":
+        if self._state == "off" and not self._stopped:
             self.start()
         with self._lock:
+            if self._state == "off":
+                raise Unavailable("the engine is stopped")
             if self._state == "failed" and self._load_error is not None:
                 raise self._load_error
             if not self._lock.wait_for(lambda: self._state == "ready", timeout):
@@ -179,6 +182,7 @@ class ScriptedEngine:
         with self._lock:
             self._generation += 1
             self._state = "off"
+            self._stopped = True
             thoughts, self._thoughts = list(self._thoughts.values()), {}
             for thought in thoughts:
                 thought.end("paused")

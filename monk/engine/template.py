@@ -28,7 +28,7 @@ ROLES = ("system", "user", "assistant")
 MAX_OVERHEAD_CHARS = 1 << 20  # a template may add this much to what the messages hold
 MAX_COPIES = 4  # and repeat the messages this often
 MAX_SECONDS = 10.0
-MAX_FACTOR = 1 << 31
+MAX_FACTOR = 1 << 20
 MAX_EXPONENT = 64
 FALLBACK_NAMES = {"system": "Instructions", "user": "User", "assistant": "Assistant"}
 FALLBACK_STOP = ("\nUser:", "\nInstructions:")
@@ -228,9 +228,7 @@ class _Literals:
 
 @lru_cache(maxsize=8)
 def _spelling(control_tokens: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Finds whole control tokens anywhere, and a beginning of one at the very end, which the template's text might
-    complete.
-    """
+    """Finds whole control tokens anywhere, and a beginning of one at the end that template text might complete."""
     if not control_tokens:
         return None
     beginnings = {token[:length] for token in control_tokens for length in range(2, len(token))}
@@ -273,8 +271,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset({"*", "**"})
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        small = all(isinstance(value, int | float) and abs(value) < MAX_FACTOR for value in (left, right))
-        if not small or (operator == "**" and right > MAX_EXPONENT):
+        sizes = [len(value) if isinstance(value, str | list | tuple) else abs(value) for value in (left, right)]
+        if max(sizes) > MAX_FACTOR or (operator == "**" and right > MAX_EXPONENT):
             raise TemplateError(f"it computes {operator} on something too large")
         return super().call_binop(context, operator, left, right)
 

@@ -44,7 +44,7 @@ def speak(prompt: str, request: ThoughtRequest) -> str:
     subject = prompt.split("about")[-1].split("<|im_end|>")[0].strip()
     mood = request.sampling.seed if request.sampling.temperature else 0
     if "по-русски" in prompt:
-        return f"Монах думает всю ночь о том, что такое {subject}. " * 4
+        return f"Монах думает всю ночь, что такое {subject}. " * 4
     return f"A tale {mood} about {subject}: it begins at night, and it ends in the morning. " * 4
 
 

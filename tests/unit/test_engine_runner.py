@@ -23,7 +23,7 @@ END = 96
 
 
 class SumModel:
-    """A model in ten lines. `codes` are returned by coming calls instead of 0; `computed` counts tokens it was given."""
+    """A model in ten lines. `codes` are returned by coming calls; `computed` counts the tokens it was given."""
 
     vocab_size = VOCAB
     context = 4096

@@ -15,6 +15,7 @@ from corpus.citations import Citation, support
 from corpus.retrieval import Hit
 from corpus.sentences import sentences
 
+_ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*")
 BEARS_ON = 0.3  # share of a question's words in the sentence that is shown as the nearest
 
 
@@ -48,8 +49,8 @@ def check(answer: str, sources: Sequence[Hit]) -> Checked:
     seen: set[str] = set()
     for start, end in sentences(answer):
         sentence = answer[start:end]
-        if sentence in seen:
-            continue
+        if sentence in seen or (end == len(answer.rstrip()) and start and not sentence.endswith(_ENDS)):
+            continue  # said before, or cut off in the middle by the token limit
         seen.add(sentence)
         found = support(sentence, sources)
         if found is None:

@@ -37,6 +37,7 @@ from monk.errors import InvalidInput, MonkError
 pytestmark = [pytest.mark.systemd, pytest.mark.timeout(900)]
 
 DROP_IN = service.SYSTEM_UNITS / f"{service.UNIT}.d" / "test.conf"
+ENDLESS = {"0": -100, "2": -100}  # <|endoftext|> and <|im_end|> of the embedded model: the thought cannot end by itself
 PATIENCE_SECONDS = 240.0  # it runs at the lowest priority, and the machine may be busy
 
 
@@ -95,8 +96,13 @@ class Installed:
 
     def long_job(self) -> str:
         """A thought of many tokens, running."""
-        messages = [{"role": "user", "content": "Count from one to a thousand in words."}]
-        job = self.ask("POST", "/jobs", {"kind": "chat", "input": {"messages": messages, "max_tokens": 4000}})
+        asked = {
+            "messages": [{"role": "user", "content": "Count from one to a thousand in words."}],
+            "max_tokens": 4000,
+            "temperature": 0,
+            "logit_bias": ENDLESS,
+        }
+        job = self.ask("POST", "/jobs", {"kind": "chat", "input": asked})
         self.jobs.append(job["id"])
         self.ask("POST", "/night/open", {"until": None})
         wait_for(lambda: self.saved_tokens(job["id"]) >= 3, "the first saved tokens")
@@ -166,8 +172,8 @@ def running(monk: Installed) -> Iterator[None]:
     systemctl("start", service.UNIT)
     wait_for(monk.answers, "an answer of /health")
     monk.ask("POST", "/night/close")
-    for job_id in monk.jobs:
-        monk.ask("POST", f"/jobs/{job_id}/cancel")
+    while monk.jobs:
+        monk.ask("POST", f"/jobs/{monk.jobs.pop()}/cancel")
 
 
 # ── started ───────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -50,14 +50,6 @@ class Events:
         with self._db.read() as session:
             return session.scalar(select(func.max(Event.id))) or 0
 
-    def between(self, since: datetime, until: datetime, types: list[str] | None = None) -> list[Event]:
-        """Events with since <= at < until, oldest first; of the given types, or all."""
-        query = select(Event).where(Event.at >= since, Event.at < until).order_by(Event.id)
-        if types is not None:
-            query = query.where(Event.type.in_(types))
-        with self._db.read() as session:
-            return list(session.scalars(query))
-
     def tell(self, type_: str, data: dict[str, Any], now: datetime, job_id: str | None = None) -> None:
         """Append one event in a transaction of its own."""
         with self._db.write() as session:

@@ -7,6 +7,7 @@ looked at and merged.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Select, case, func, select, text
@@ -15,12 +16,19 @@ from sqlalchemy.orm.attributes import set_committed_value
 
 from db.database import Database
 from db.models import Job
-from db.queue import Page
 
 LONG_CHARACTERS = 20_000  # an input above this is not fetched whole
 SHOWN_CHARACTERS = 1999
 _WHOLE = func.length(Job.input) <= LONG_CHARACTERS
 _QUESTION = func.substr(func.json_extract(Job.input, "$.question"), 1, SHOWN_CHARACTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A stretch of a listing; `next` is the cursor to ask for what follows, None at the end."""
+
+    jobs: list[Job]
+    next: str | None
 
 
 class Listing:

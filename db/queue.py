@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, insert, literal, or_, select, text, update
+from sqlalchemy import and_, func, insert, literal, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -57,14 +57,6 @@ class NewJob:
         return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A stretch of a listing; `next` is the cursor to ask for what follows, None at the end."""
-
-    jobs: list[Job]
-    next: str | None
-
-
 class Queue:
     """All that happens to jobs as wholes. What happens inside one is in `steps.py`."""
 
@@ -105,31 +97,6 @@ class Queue:
         """Raises NotFound."""
         with self._db.read() as session:
             return _existing(session, job_id)
-
-    def listing(
-        self,
-        *,
-        states: list[str] | None = None,
-        kind: str | None = None,
-        tag: str | None = None,
-        limit: int,
-        cursor: str | None,
-    ) -> Page:
-        """Newest first, `limit` at a time; `cursor` is the `next` of the page before."""
-        query = select(Job).order_by(Job.id.desc()).limit(limit + 1)
-        if states:
-            query = query.where(Job.state.in_(states))
-        if kind:
-            query = query.where(Job.kind == kind)
-        if tag:
-            query = query.where(
-                text("EXISTS (SELECT 1 FROM json_each(jobs.tags) WHERE value = :tag)").bindparams(tag=tag)
-            )
-        if cursor:
-            query = query.where(Job.id < cursor)
-        with self._db.read() as session:
-            jobs = list(session.scalars(query))
-        return Page(jobs[:limit], jobs[limit - 1].id if len(jobs) > limit else None)
 
     def cancel(self, job_id: str, now: datetime) -> Job:
         """End a job from any live state, at once: a worker in the middle of it loses its lease. Idempotent.
@@ -281,20 +248,6 @@ class Queue:
         found = {row[0]: row[1] for row in rows}
         return {state: found.get(state, 0) for state in ("waiting", "queued", "running", *FINAL_STATES)}
 
-    def position(self, job: Job, at_most: int = 10_000) -> int | None:
-        """How many queued jobs go first, counted to `at_most`; None unless the job is queued."""
-        if job.state != "queued":
-            return None
-        same = and_(Job.priority == job.priority, _sooner(job))
-        ahead = (
-            select(Job.id)
-            .where(Job.state == "queued", or_(Job.priority > job.priority, same))
-            .limit(at_most)
-            .subquery()
-        )
-        with self._db.read() as session:
-            return session.scalar(select(func.count()).select_from(ahead)) or 0
-
     def next_ready_at(self) -> datetime | None:
         """When the first waiting job becomes due; None when none waits."""
         with self._db.read() as session:
@@ -423,14 +376,6 @@ def _end(session: Session, job_id: str, state: str, now: datetime, **values: Any
 def _give_back(session: Session, which: Any) -> None:
     session.execute(
         update(Job).where(which).values(state="queued", lease_token=None, lease_until=None, attempt=Job.attempt - 1)
-    )
-
-
-def _sooner(job: Job) -> Any:
-    if job.deadline is None:
-        return or_(Job.deadline.is_not(None), Job.id < job.id)
-    return and_(
-        Job.deadline.is_not(None), or_(Job.deadline < job.deadline, and_(Job.deadline == job.deadline, Job.id < job.id))
     )
 
 

@@ -192,7 +192,6 @@ def assemble(
         nights=nights,
         reports=reports,
         timetable=clockwork,
-        facts=facts,
         kinds=kinds,
         engine=engine,
         library=library,

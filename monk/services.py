@@ -11,7 +11,7 @@ from db.database import Database
 from db.events import Events
 from db.models import Job, Night, Report, Schedule
 from db.queue import Queue
-from db.records import Facts, Nights, Reports
+from db.records import Nights, Reports
 from db.steps import Steps
 from jobs.registry import Kinds
 from monk.engine.client import EngineClient
@@ -106,7 +106,6 @@ class Services:
     nights: Nights
     reports: Reports
     timetable: Timetable
-    facts: Facts
     kinds: Kinds
     engine: EngineClient
     library: Library

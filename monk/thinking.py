@@ -107,7 +107,7 @@ class Thinker:
             if isinstance(message, NewTokens):
                 self._save(terms, request.id, saved, message, stream)
             elif isinstance(message, PrefillProgress):
-                self._note_prefill(terms, request.id, message)
+                self._note_prefill(terms, message)
             elif isinstance(message, Finished):
                 return message
             if not asked_to_end and self._must_end(terms):
@@ -127,7 +127,7 @@ class Thinker:
             raise
         saved.extend(message.ids)
 
-    def _note_prefill(self, terms: Terms, thought_id: str, progress: PrefillProgress) -> None:
+    def _note_prefill(self, terms: Terms, progress: PrefillProgress) -> None:
         logger.debug("prefill", extra={"job_id": terms.job.id, "done": progress.done, "total": progress.total})
 
     def _must_end(self, terms: Terms) -> bool:

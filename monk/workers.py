@@ -108,10 +108,6 @@ class Workers:
         with self._changed:
             self._changed.notify_all()
 
-    def num_running(self) -> int:
-        """Jobs with a thread."""
-        return len(self._runs)
-
     # ── the dispatcher ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _dispatch(self) -> None:

@@ -8,13 +8,15 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
+
 from corpus.retrieval import Hit
 from db.database import Database
 from db.events import Events
 from db.models import Job, Night, Report
 from db.outlook import Outlook
 from db.queue import NewJob, Queue
-from db.records import Facts, Nights, Reports, Schedules
+from db.records import Nights, Reports, Schedules
 from db.steps import Steps
 from jobs.registry import Kinds
 from monk.alarms import Alarms
@@ -137,7 +139,6 @@ def small_house(database: Database, **settings: Any) -> Services:
         nights=nights,
         reports=reports,
         timetable=Clockwork(Schedules(database), kinds, Alarms(), events=Events(database), zone=chosen.timezone),
-        facts=Facts(database),
         kinds=kinds,
         engine=IdleEngine(),  # type: ignore[arg-type]  # what HTTP asks of an engine is its status
         library=SmallLibrary(),  # type: ignore[arg-type]  # and of the library a search
@@ -152,6 +153,16 @@ def small_house(database: Database, **settings: Any) -> Services:
 def a_job(question: str = "What bounds decoding?", **more: Any) -> NewJob:
     """An `answer` job as the queue takes it."""
     return replace(NewJob(kind="answer", input={"question": question, "passages": 6}), **more)
+
+
+def exact_position(database: Database, job: Job) -> int:
+    """How many queued jobs go before this one, by looking at every one of them: what quicker answers are measured by."""
+
+    def turn(one: Job) -> tuple[int, bool, datetime | None, str]:
+        return (-one.priority, one.deadline is None, one.deadline, one.id)
+
+    with database.read() as session:
+        return sum(turn(other) < turn(job) for other in session.scalars(select(Job).where(Job.state == "queued")))
 
 
 def run_to_the_end(services: Services, answer: str = "Bandwidth.") -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from monk.cli.moments import shown, spelled
+from monk.cli.moments import shown
 from monk.cli.terminal import one_line
 
 SUMMARY_CHARACTERS = 200
@@ -91,11 +91,6 @@ def event_line(at: str | None, type_: str, data: dict[str, Any]) -> str:
     """One event: when, what, and its facts."""
     facts = " ".join(f"{key}={one_line(_short(value), 80)}" for key, value in data.items())
     return f"{shown(at)}  {type_:<12} {facts}".rstrip()
-
-
-def lasted(seconds: float | None) -> str:
-    """A length of time, or "-"."""
-    return "-" if seconds is None else spelled(seconds)
 
 
 def _moment(text: str | None) -> str:

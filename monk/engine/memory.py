@@ -22,7 +22,6 @@ from monk.errors import MemoryTooSmall
 
 GIB = 1 << 30
 PAD = 256  # llama.cpp rounds a stream up to this many cells
-DEFAULT_SLOTS = 16
 MIN_SLOTS_BY_CHOICE = (16, 8, 4, 2, 1)
 DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before going below this
 LEAST_CONTEXT = 2048  # and refuses before going below this

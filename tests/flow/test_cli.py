@@ -17,6 +17,7 @@ import pytest
 
 from db.bell import ring
 from db.database import Database
+from db.listing import Listing
 from monk.api import create_app
 from monk.api.server import ApiServer
 from monk.cli import run
@@ -194,7 +195,7 @@ def work_on_the_next(services: Services) -> None:
 def next_queued(services: Services) -> str:
     deadline = threading.Event()
     for _ in range(200):
-        page = services.queue.listing(states=["queued"], limit=1, cursor=None)
+        page = Listing(services.database).page(states=["queued"], limit=1, cursor=None)
         if page.jobs:
             return page.jobs[0].id
         deadline.wait(0.05)
@@ -376,9 +377,7 @@ def test_backup_and_restore_bring_the_jobs_back(house: House, tmp_path: Path) ->
     assert "the database that was there is" in told
     database = Database(house.services.database.path)
     try:
-        from db.queue import Queue
-
-        assert [job.id for job in Queue(database).listing(limit=10, cursor=None).jobs] == [job_id]
+        assert [job.id for job in Listing(database).page(limit=10, cursor=None).jobs] == [job_id]
     finally:
         database.close()
 

@@ -8,9 +8,11 @@ from datetime import datetime, timedelta
 import pytest
 
 from db.database import Database
+from db.listing import Listing
 from db.models import Job
 from db.queue import CRASHES_ALLOWED, NewJob, Queue
 from monk.errors import Conflict, EngineFailed, InvalidInput, LeaseLost, NotFound
+from tests.small_house import exact_position
 
 LEASE = 60.0
 
@@ -78,13 +80,13 @@ def test_claims_go_by_priority_then_deadline_then_age(queue: Queue, now: datetim
     assert order == ["urgent", "near deadline", "late deadline", "plain", "plain too", "unhurried"]
 
 
-def test_positions_agree_with_the_order_of_claims(queue: Queue, now: datetime) -> None:
+def test_positions_agree_with_the_order_of_claims(database: Database, queue: Queue, now: datetime) -> None:
     ids = [
         queue.submit(job(str(i), priority=i % 3, deadline=now + timedelta(hours=i) if i % 2 else None), now)[0].id
         for i in range(1, 10)
     ]
 
-    positions = {job_id: queue.position(queue.get(job_id)) for job_id in ids}
+    positions = {job_id: exact_position(database, queue.get(job_id)) for job_id in ids}
 
     assert [positions[claim(queue, now).id] for _ in ids] == list(range(9))
 
@@ -246,18 +248,18 @@ def test_a_job_that_kills_everything_each_time_is_ended(queue: Queue, now: datet
     assert (ended.state, ended.error["code"]) == ("failed", "crash_loop")  # type: ignore[index]
 
 
-def test_listing_pages_through_all_jobs_once_newest_first(queue: Queue, now: datetime) -> None:
+def test_listing_pages_through_all_jobs_once_newest_first(database: Database, queue: Queue, now: datetime) -> None:
     ids = [queue.submit(job(str(i), tags=["odd"] if i % 2 else []), now)[0].id for i in range(7)]
     seen, cursor = [], None
     while True:
-        page = queue.listing(limit=3, cursor=cursor)
+        page = Listing(database).page(limit=3, cursor=cursor)
         seen += [found.id for found in page.jobs]
         if (cursor := page.next) is None:
             break
 
     assert seen == ids[::-1]
-    assert len(queue.listing(tag="odd", limit=50, cursor=None).jobs) == 3
-    assert queue.listing(states=["done"], limit=50, cursor=None).jobs == []
+    assert len(Listing(database).page(tag="odd", limit=50, cursor=None).jobs) == 3
+    assert Listing(database).page(states=["done"], limit=50, cursor=None).jobs == []
 
 
 def test_an_unknown_job_is_named(queue: Queue) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from db.database import Database
 from db.events import Events
+from db.listing import Listing
 from db.models import Job
 from db.queue import Queue
 from db.records import Schedules
@@ -167,6 +168,7 @@ class Run:
     def __init__(self, database: Database) -> None:
         self.time = at("11-22 12:00")
         self.queue, self.events, self.schedules = Queue(database), Events(database), Schedules(database)
+        self.listing = Listing(database)
         self.fired: list[datetime] = []
         self.begin()
 
@@ -186,7 +188,7 @@ class Run:
         return self.clockwork.tick()
 
     def jobs(self) -> list[Job]:
-        return self.queue.listing(limit=100, cursor=None).jobs
+        return self.listing.page(limit=100, cursor=None).jobs
 
     def late_events(self) -> list[dict[str, Any]]:
         return [event.data for event in self.events.after(0) if event.type == "late"]

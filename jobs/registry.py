@@ -18,6 +18,7 @@ from jobs.context import Context
 from jobs.own import load_own_kinds
 from monk.errors import InvalidInput, UnknownKind
 
+FolderState = tuple[tuple[str, int, int], ...] | None  # (name, mtime in ns, bytes) of each file; None: never looked
 OURS = ("answer", "think", "read", "chat")
 
 
@@ -38,6 +39,7 @@ class Kinds:
     def __init__(self, own_folder: Path | None) -> None:
         self._own_folder = own_folder
         self._ours = {name: _ours(name) for name in OURS}
+        self._seen: tuple[FolderState, tuple[list[Kind], list[str]]] = (None, ([], []))
 
     def all(self) -> dict[str, Kind]:
         """Every usable kind by name. An owner's file may replace one of ours."""
@@ -67,10 +69,28 @@ class Kinds:
             raise InvalidInput(f"{field}: {_sentence(first, model)}", param=field) from exc
 
     def _own(self) -> tuple[list[Kind], list[str]]:
+        """The owner's kinds and what is wrong with them; parsed again only when a file of the folder has changed."""
         if self._own_folder is None:
             return [], []
-        found, problems = load_own_kinds(self._own_folder)
-        return [Kind(own.name, own.summary, own.input_model, own.run, str(own.file)) for own in found], problems
+        now, (seen, loaded) = _state(self._own_folder), self._seen
+        if now != seen:
+            found, problems = load_own_kinds(self._own_folder)
+            loaded = [Kind(own.name, own.summary, own.input_model, own.run, str(own.file)) for own in found], problems
+            self._seen = now, loaded
+        return loaded
+
+
+def _state(folder: Path) -> FolderState:
+    """Changes when a Markdown file is added, removed, renamed or written."""
+    return tuple(_mark(file) for file in sorted(folder.glob("*.md")))
+
+
+def _mark(file: Path) -> tuple[str, int, int]:
+    try:
+        known = file.stat()
+    except OSError:  # a dangling link, or gone since the folder was listed: loading it says so
+        return file.name, 0, 0
+    return file.name, known.st_mtime_ns, known.st_size
 
 
 def _ours(name: str) -> Kind:

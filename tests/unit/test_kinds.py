@@ -370,3 +370,19 @@ def test_a_kind_that_looks_passages_up_has_its_answer_checked(tmp_path: Path) ->
     result = Kinds(tmp_path).get("fact").run(ctx)
 
     assert result["answer"] == "A token of Qwen3-32B takes 256 KiB. [1]"
+
+
+def test_an_owners_edit_counts_for_the_next_job_and_an_untouched_file_is_not_parsed_again(own: Path) -> None:
+    kinds = Kinds(own)
+    first = kinds.get("minutes")
+
+    assert kinds.get("minutes") is first
+
+    file = own / "minutes.md"
+    file.write_text(file.read_text().replace("Sums up minutes", "Sums up at length"))
+    assert kinds.get("minutes").summary == "Sums up at length"
+    file.unlink()
+    file.symlink_to(own / "nowhere")
+    assert len(kinds.problems()) == 1
+    with pytest.raises(UnknownKind):
+        kinds.get("minutes")

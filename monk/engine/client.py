@@ -54,7 +54,10 @@ class Sampling:
 @dataclass(frozen=True, slots=True)
 class ThoughtRequest:
     """One call of the model. `saved` are tokens an earlier, cut run of the same thought has already produced: they are
-    prefilled after the prompt and count towards `max_tokens`."""
+    prefilled after the prompt and count towards `max_tokens`.
+
+    The last three only advise the order of admission and the guessing of tokens; the answer is the same without them.
+    """
 
     id: str
     prompt: tuple[int, ...]
@@ -62,6 +65,9 @@ class ThoughtRequest:
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     saved: tuple[int, ...] = ()
+    group: str = ""  # thoughts of one group have much in common: samples of one prompt, questions on one document
+    priority: int = 0  # higher is admitted first, -100..100
+    deadline_seconds: float | None = None  # from now, until the answer is of no use
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,9 @@ def request_from_json(frame: Frame) -> ThoughtRequest:
         sampling=Sampling(**sampling),
         stop=tuple(frame["stop"]),
         saved=tuple(frame["saved"]),
+        group=frame["group"],
+        priority=frame["priority"],
+        deadline_seconds=frame["deadline_seconds"],
     )
 
 

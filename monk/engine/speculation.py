@@ -1,0 +1,165 @@
+"""How many guessed tokens each sequence takes into the next decode step, so that most tokens come per second.
+
+Pure arithmetic over chances and measured seconds: no model, no clock. One `Pacer` serves one context.
+
+With k guesses a sequence adds 1 + k rows, and gets 1 + (the chance that the first is accepted) + (that the first two
+are) + ... tokens. What the rows cost depends on the context. In a unified one all rows of a step are one pass over the
+weights, so the likeliest guesses of all sequences are taken until the next one no longer pays. In a context of streams
+llama.cpp packs only neighbours with equal numbers of rows into one pass: either all sequences bring equally many
+(the gaps are filled with guesses nobody believes in), or several passes are counted at their price.
+
+Where no number of guesses beats the plain step, there are none, and since chances are learnt without speculating, that
+costs nothing. Only what rows cost must be tried: one step now and then, seldom where it did not change the decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+
+from monk.engine.callcost import CallCost
+
+LONGEST_DRAFT = 16
+LEAST_CHANCE = 0.05  # a guess less likely costs more arithmetic here than it can bring
+LEAST_GAIN = 1.05  # tokens per second against the plain step: below, measuring errors decide
+PROBE_GAIN = 1.25  # if rows were free: below, it is not worth finding out what they cost
+PROBE_DRAFT = 4  # guesses a sequence takes along to find out
+FIRST_PROBE_STEPS, LAST_PROBE_STEPS = 16, 1024  # between two trials; doubled by each that changed nothing
+PLAIN_EVERY_STEPS = 64  # a step without guesses among those with: what it would cost must not be forgotten
+
+Passes = list[tuple[int, int]]  # (sequences, rows of all of them together) of each pass over the weights
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one decoding sequence could guess. `reach`: for each guessed token the chance that it is accepted, falling.
+    `room`: how many rows beside its own its memory still takes."""
+
+    slot: int
+    reach: tuple[float, ...] = ()
+    room: int = LONGEST_DRAFT
+
+
+class Pacer:
+    """Chooses drafts for the steps of one context and learns from what they took.
+
+    `streams`: the context keeps a memory per sequence. `most_rows`: of one call.
+    """
+
+    def __init__(self, *, streams: bool, most_rows: int) -> None:
+        self._streams = streams
+        self._most_rows = most_rows
+        self._cost = CallCost()
+        self._steps_plain = 0  # since the last step with guesses
+        self._steps_guessing = 0  # since the last step without
+        self._probe_steps = FIRST_PROBE_STEPS
+        self._probing = False
+
+    def choose(self, wishes: Row[Wish]) -> list[int]:
+        """Guesses to take along for each sequence; in streams perhaps more than it has: fill up with any token.
+
+        `wishes` are in order of slots, at least one.
+        """
+        nothing = [0] * len(wishes)
+        if not any(wish.reach for wish in wishes) or self._steps_guessing >= PLAIN_EVERY_STEPS:
+            return nothing
+        counts, gain = self._best(wishes)
+        self._probing = gain < LEAST_GAIN
+        if self._probing:
+            counts = self._probe(wishes) if self._steps_plain >= self._probe_steps else nothing
+        elif self._probe_steps > FIRST_PROBE_STEPS:
+            self._probe_steps = FIRST_PROBE_STEPS
+        return counts
+
+    def tell(self, slots: Row[int], counts: Row[int], seconds: float) -> None:
+        """A step with these numbers of guesses took so long."""
+        self._cost.tell(self._passes(slots, counts), max(seconds, 1e-9))
+        if any(counts):
+            self._steps_plain, self._steps_guessing = 0, self._steps_guessing + 1
+            if self._probing:
+                self._probe_steps = min(2 * self._probe_steps, LAST_PROBE_STEPS)
+        else:
+            self._steps_plain, self._steps_guessing = self._steps_plain + 1, 0
+
+    # --- the best of all choices
+
+    def _best(self, wishes: Row[Wish]) -> tuple[list[int], float]:
+        """(guesses, tokens per second against the plain step)."""
+        slots = [wish.slot for wish in wishes]
+        plain = self._cost.of(self._passes(slots, [0] * len(wishes))) / len(wishes)  # seconds per token
+        best, best_gain = [0] * len(wishes), 1.0
+        for counts in self._candidates(wishes):
+            seconds = self._cost.of(self._passes(slots, counts))
+            gain = expected_tokens(wishes, counts) * plain / seconds
+            if gain > best_gain:
+                best, best_gain = counts, gain
+        return best, best_gain
+
+    def _candidates(self, wishes: Row[Wish]) -> list[list[int]]:
+        return self._common(wishes) if self._streams else self._likeliest(wishes)
+
+    def _likeliest(self, wishes: Row[Wish]) -> list[list[int]]:
+        """The n likeliest guesses of all, for each n. No other choice of n guesses brings more tokens."""
+        guesses = [
+            (-chance, row)
+            for row, wish in enumerate(wishes)
+            for chance in wish.reach[: max(0, min(wish.room, LONGEST_DRAFT))]
+            if chance >= LEAST_CHANCE
+        ]
+        counts, found = [0] * len(wishes), []
+        for _, row in sorted(guesses)[: max(0, self._most_rows - len(wishes))]:
+            counts[row] += 1
+            found.append(list(counts))
+        return found
+
+    def _common(self, wishes: Row[Wish]) -> list[list[int]]:
+        """For each length: all sequences fill up to it, or only those bring it that have so many guesses."""
+        found = []
+        for length in range(1, min(LONGEST_DRAFT, max(len(wish.reach) for wish in wishes)) + 1):
+            alone = [length if len(wish.reach) >= length <= wish.room else 0 for wish in wishes]
+            together = [length] * len(wishes)
+            candidates = [alone] if min(wish.room for wish in wishes) < length else [alone, together]
+            found += [counts for counts in candidates if any(counts) and self._fits(counts)]
+        return found
+
+    def _fits(self, counts: Row[int]) -> bool:
+        return len(counts) + sum(counts) <= self._most_rows
+
+    def _passes(self, slots: Row[int], counts: Row[int]) -> Passes:
+        if self._streams:
+            return stream_passes(slots, [1 + count for count in counts])
+        return [(len(counts), len(counts) + sum(counts))]
+
+    # --- finding out
+
+    def _probe(self, wishes: Row[Wish]) -> list[int]:
+        """A short trial of guesses that would pay if rows were free; none if they would not even then."""
+        found = [counts for counts in self._candidates(wishes) if max(counts) <= PROBE_DRAFT]
+        best = max(found, key=lambda counts: expected_tokens(wishes, counts), default=None)
+        if best is None or expected_tokens(wishes, best) < PROBE_GAIN * len(wishes):
+            return [0] * len(wishes)
+        return best
+
+
+def expected_tokens(wishes: Row[Wish], counts: Row[int]) -> float:
+    """Of one step; each sequence gets one beside its accepted guesses. Filled-up rows bring nothing."""
+    return len(wishes) + sum(sum(wish.reach[:count]) for wish, count in zip(wishes, counts, strict=True))
+
+
+def stream_passes(slots: Row[int], rows: Row[int]) -> Passes:
+    """How llama.cpp splits a batch in a context of streams (`split_equal`, sequential): neighbours, equally many rows.
+
+    `slots` rising, `rows` of each. A gap in the slots or a sequence with fewer rows ends a pass.
+    """
+    left = dict(zip(slots, rows, strict=True))
+    passes = []
+    while left:
+        run: list[int] = []
+        for slot in left:
+            if not run or slot == run[-1] + 1:
+                run.append(slot)
+        taken = min(left[slot] for slot in run)
+        passes.append((len(run), len(run) * taken))
+        left = {slot: count - taken * (slot in run) for slot, count in left.items()}
+        left = {slot: count for slot, count in left.items() if count > 0}
+    return passes

@@ -74,7 +74,15 @@ class Thinker:
         if isinstance(found, Thought):
             return _said(found)
         request = ThoughtRequest(
-            id=found.id, prompt=prompt, max_tokens=ask.max_tokens, sampling=sampling, stop=ask.stop, saved=found.saved
+            id=found.id,
+            prompt=prompt,
+            max_tokens=ask.max_tokens,
+            sampling=sampling,
+            stop=ask.stop,
+            saved=found.saved,
+            group=terms.job.id,  # its steps quote the same documents and each other
+            priority=terms.job.priority,
+            deadline_seconds=_seconds_until(terms.job.deadline, self._now()),
         )
         return _said(self._run(terms, found, request, opened))
 
@@ -156,6 +164,10 @@ def seed_of(job_seed: int, name: str, sample: int) -> int:
     """The seed of one sample: 63 bits of a hash, so that samples differ and a rerun does not."""
     digest = hashlib.blake2b(f"{job_seed}/{name}/{sample}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1
+
+
+def _seconds_until(deadline: datetime | None, now: datetime) -> float | None:
+    return None if deadline is None else (deadline - now).total_seconds()
 
 
 def _sampling(ask: Ask, seed: int) -> Sampling:

@@ -26,6 +26,7 @@ from monk.engine.kv_block import HEAD_BYTES, Block, BlockDamaged, Head
 
 NAME = re.compile(r"([0-9a-f]{64})\.kv")
 _UNFINISHED = re.compile(r"[0-9a-f]{64}\.[0-9]+-[0-9]+\.kv-new")
+_SYNC_BYTES = 32 << 20  # written in one go: the database's own fsync never waits behind more than this
 _READERS = min(4, len(os.sched_getaffinity(0)))  # check chunks while others are read; more outrun no disk we know of
 _serial = count()
 
@@ -79,6 +80,17 @@ def write(folder: Path, block: Block, now: float) -> None:
         raise
     finally:
         os.close(file)
+
+
+def make_folder(folder: Path) -> None:
+    """For the owner's eyes only: a block is the attention state of private texts. Raises OSError."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def free_bytes(folder: Path) -> int:
+    """What the disk still has for this user. Raises OSError."""
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize
 
 
 def remove_left_overs(folder: Path) -> int:
@@ -146,6 +158,8 @@ def _write_all(file: int, block: Block, now: float) -> None:
         chunk = payload[first : first + size]
         digests.append(kv_block.chunk_digest(chunk))
         _write_exactly(file, chunk, HEAD_BYTES + first)
+        if (first + size) % _SYNC_BYTES == 0:
+            os.fdatasync(file)
     _write_exactly(file, memoryview(kv_block.pack_head(block, digests, now)), 0)
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 from dataclasses import dataclass
 
@@ -39,6 +40,7 @@ MAX_CHUNKS = 128
 LEAST_CHUNK_BYTES = 1 << 20
 VERSION = 1
 
+KEY = re.compile(r"[0-9a-f]{64}")
 _MAGIC = b"MonkKV\r\n"  # a transfer as text would change it
 _FIXED = struct.Struct("<8sIIQ32s32sIIIIdd")
 _SEALED = HEAD_BYTES - DIGEST_BYTES
@@ -115,16 +117,16 @@ def file_bytes_of(block: Block) -> int:
 
 def check(block: Block) -> None:
     """Raises ValueError for a block that cannot be written: the engine's own fault, told before anything is queued."""
-    if block.payload.dtype != np.uint8 or block.payload.ndim != 1 or not block.payload.flags.c_contiguous:
-        raise ValueError("a block's payload is one row of bytes without gaps")
     if not 1 <= block.payload.nbytes <= MAX_PAYLOAD_BYTES:
         raise ValueError(f"a payload has {block.payload.nbytes} bytes; 1 to {MAX_PAYLOAD_BYTES} can be kept")
+    if block.payload.dtype != np.uint8 or block.payload.ndim != 1 or not block.payload.flags.c_contiguous:
+        raise ValueError("a block's payload is one row of bytes without gaps")
     if block.proof.ids.shape != block.proof.logits.shape or block.proof.ids.ndim != 1:
         raise ValueError("a proof has one logit per token")
     if len(block.proof.ids) > MAX_PROOF:
         raise ValueError(f"a proof has {len(block.proof.ids)} tokens; at most {MAX_PROOF} can be kept")
-    if len(bytes.fromhex(block.key)) != 32 or len(bytes.fromhex(block.parent)) not in (0, 32):
-        raise ValueError("keys have 64 hexadecimal digits")
+    if not all(KEY.fullmatch(key) for key in (block.key, block.parent or block.key)):
+        raise ValueError(f"{block.key!r} on {block.parent!r}: keys have 64 hexadecimal digits, in lower case")
     if not (0 <= block.start < 1 << 32 and 0 < block.num_tokens < 1 << 32):
         raise ValueError(f"{block.num_tokens} tokens at {block.start} cannot be a block")
     if not (math.isfinite(block.seconds) and block.seconds >= 0):

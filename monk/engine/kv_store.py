@@ -190,7 +190,8 @@ class KvStore:
 
     def _keep(self, block: Block, now: float) -> None:
         """Write the block if it deserves it. Raises OSError."""
-        kv_file.make_folder(self._folder)  # somebody may have cleared it by hand
+        if block.key in self._shelf:  # offered by two threads at once
+            return
         if self._resting(now) or not self._shelf.carries(block.parent) or not self._make_room(block, now):
             self._count(declined=1)
             return
@@ -216,6 +217,7 @@ class KvStore:
         Raises OSError if the disk cannot be asked or does not let go.
         """
         needed = kv_block.file_bytes_of(block)
+        kv_file.make_folder(self._folder)  # somebody may have cleared it by hand
         free_bytes = kv_file.free_bytes(self._folder)
         spare = free_bytes - self._min_free_bytes
         if spare < 0 or needed > self._limit_bytes:

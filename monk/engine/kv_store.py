@@ -4,7 +4,7 @@ Works on bytes and token ids. Never sees llama.cpp, jobs or sockets.
 
     kv_key     names: a hash of the model's facts and all tokens so far
     kv_block   the bytes of a block                     kv_file    one block as a file
-    kv_worth   which blocks go first                    kv_shelf   which blocks are held
+    kv_worth   which blocks go first                    kv_index   which blocks are held
     kv_queue   blocks on their way to the writer
     KvStore    engine thread: longest, read, used, distrust, write ──▶ queue ──▶ writer thread: room, file
 
@@ -44,7 +44,7 @@ from monk.engine import kv_block, kv_file
 from monk.engine.kv_block import Block, BlockDamaged, BlockOutdated, Proof
 from monk.engine.kv_key import chain, model_key
 from monk.engine.kv_queue import BlockQueue
-from monk.engine.kv_shelf import Entry, Shelf
+from monk.engine.kv_index import Entry, Index
 from monk.engine.kv_worth import Weighed
 
 __all__ = ["Block", "Counters", "KvStore", "Proof", "chain", "model_key"]
@@ -91,7 +91,7 @@ class KvStore:
         self._limit_bytes = limit_bytes
         self._min_free_bytes = min_free_bytes
         self._clock = clock
-        self._shelf = Shelf()
+        self._index = Index()
         self._queue = BlockQueue(QUEUE_BLOCKS, WAIT_SECONDS)
         self._retry_at = float("-inf")  # the writer's
         self._lock = threading.Lock()  # guards the two below; no file is touched under it
@@ -105,22 +105,26 @@ class KvStore:
     def counters(self) -> Counters:
         """A copy of this moment."""
         with self._lock:
-            return replace(self._counters, bytes_held=self._shelf.num_bytes, blocks_held=len(self._shelf))
+            return replace(self._counters, bytes_held=self._index.num_bytes, blocks_held=len(self._index))
 
     # --- reading
 
     def longest(self, keys: Sequence[str]) -> int:
         """How many of the leading keys can be read."""
-        return self._shelf.leading(keys)
+        return self._index.leading(keys)
+
+    def holds(self, key: str) -> bool:
+        """Whether the block is there or on its way, so that `write` would leave it out."""
+        return key in self._index or key in self._queue
 
     def read(self, key: str) -> Block | None:
         """The block, checked; None if it is not there or cannot be had. Its payload is memory of its own."""
-        if key not in self._shelf:
+        if key not in self._index:
             return None
         try:
             return kv_file.read(kv_file.path_of(self._folder, key))
         except FileNotFoundError:  # another process made room
-            self._shelf.forget(key)
+            self._index.forget(key)
         except BlockDamaged as exc:
             self._refuse(key, exc.message)
         except OSError as exc:
@@ -134,7 +138,7 @@ class KvStore:
         """These blocks were restored, which spared the engine so many seconds. They stay longer for it."""
         now = self._clock()
         keys = list(keys)
-        entries = {key: entry for key in keys if (entry := self._shelf.use(key, now)) is not None}
+        entries = {key: entry for key in keys if (entry := self._index.use(key, now)) is not None}
         num_tokens = sum(entry.num_tokens for entry in entries.values())
         self._count(hits=len(keys), tokens_restored=num_tokens, seconds_saved=seconds_saved)
         for key, entry in entries.items():
@@ -143,7 +147,7 @@ class KvStore:
 
     def distrust(self, key: str) -> None:
         """The engine's proof failed: this block and all computed on top of it go."""
-        doomed = self._shelf.forget_tree(key)
+        doomed = self._index.forget_tree(key)
         self._count(failures=1, distrusted=len(doomed))
         log.warning("kv block failed its proof", extra={"key": key, "blocks": len(doomed)})
         for one in reversed(doomed):
@@ -158,7 +162,7 @@ class KvStore:
         a block that no file can hold, see kv_block.check.
         """
         kv_block.check(block)
-        if block.key in self._shelf or block.key in self._queue:
+        if self.holds(block.key):
             return
         self._count(misses=1)
         if not self._queue.offer(block):
@@ -190,16 +194,16 @@ class KvStore:
 
     def _keep(self, block: Block, now: float) -> None:
         """Write the block if it deserves it. Raises OSError."""
-        if block.key in self._shelf:  # offered by two threads at once
+        if block.key in self._index:  # offered by two threads at once
             return
-        if self._resting(now) or not self._shelf.carries(block.parent) or not self._make_room(block, now):
+        if self._resting(now) or not self._index.carries(block.parent) or not self._make_room(block, now):
             self._count(declined=1)
             return
         kv_file.write(self._folder, block, now)
         num_bytes = kv_block.file_bytes_of(block)
         self._count(blocks_written=1, bytes_written=num_bytes)
         entry = Entry(block.parent, num_bytes, block.num_tokens, block.seconds, now)
-        if not self._shelf.put_if_carried(block.key, entry):  # its parent was distrusted meanwhile
+        if not self._index.put_if_carried(block.key, entry):  # its parent was distrusted meanwhile
             self._unlink(block.key)
 
     def _give_up(self, exc: OSError) -> None:
@@ -223,8 +227,8 @@ class KvStore:
         if spare < 0 or needed > self._limit_bytes:
             self._complain("kv blocks find no room", "room", free_bytes=free_bytes, limit_bytes=self._limit_bytes)
             return False
-        excess = needed - min(self._limit_bytes - self._shelf.num_bytes, spare)
-        victims = self._shelf.victims(excess, now, Weighed(block.key, block.parent, needed, block.seconds))
+        excess = needed - min(self._limit_bytes - self._index.num_bytes, spare)
+        victims = self._index.victims(excess, now, Weighed(block.key, block.parent, needed, block.seconds))
         if block.key in victims:
             return False
         self._collect(victims)
@@ -235,7 +239,7 @@ class KvStore:
         for key in keys:
             with suppress(FileNotFoundError):
                 kv_file.path_of(self._folder, key).unlink()
-            if self._shelf.forget(key):
+            if self._index.forget(key):
                 self._count(collected=1)
 
     # --- what is there
@@ -246,7 +250,7 @@ class KvStore:
             kv_file.remove_left_overs(self._folder)
             for key in kv_file.keys_in(self._folder):
                 self._take_in(key)
-            self._collect(self._shelf.victims(self._shelf.num_bytes - self._limit_bytes, self._clock()))
+            self._collect(self._index.victims(self._index.num_bytes - self._limit_bytes, self._clock()))
         except OSError as exc:
             self._complain("kv blocks cannot be kept", exc.errno, folder=str(self._folder), reason=exc.strerror)
 
@@ -263,18 +267,18 @@ class KvStore:
         except OSError as exc:
             self._shun(key, exc)
         else:
-            self._shelf.put(key, Entry(head.parent, head.file_bytes, head.num_tokens, head.seconds, standing_at))
+            self._index.put(key, Entry(head.parent, head.file_bytes, head.num_tokens, head.seconds, standing_at))
 
     def _refuse(self, key: str, reason: str) -> None:
         """A wrong file: counted and deleted."""
-        self._shelf.forget(key)
+        self._index.forget(key)
         self._count(failures=1)
         log.warning("kv block was wrong and is deleted", extra={"key": key, "reason": reason})
         self._unlink(key)
 
     def _shun(self, key: str, exc: OSError) -> None:
         """A file that cannot be read is not asked for again; deleted only when the disk itself lost it."""
-        self._shelf.forget(key)
+        self._index.forget(key)
         self._count(failures=1)
         self._complain("kv blocks cannot be read", exc.errno, key=key, reason=exc.strerror)
         if exc.errno == errno.EIO:

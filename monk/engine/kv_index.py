@@ -24,8 +24,8 @@ class Entry:
     standing_at: float  # its uses as one moment, see kv_worth.standing_after
 
 
-class Shelf:
-    """The index of the store."""
+class Index:
+    """From the key of a block to its entry."""
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}

@@ -42,9 +42,9 @@ from pathlib import Path
 
 from monk.engine import kv_block, kv_file
 from monk.engine.kv_block import Block, BlockDamaged, BlockOutdated, Proof
+from monk.engine.kv_index import Entry, Index
 from monk.engine.kv_key import chain, model_key
 from monk.engine.kv_queue import BlockQueue
-from monk.engine.kv_index import Entry, Index
 from monk.engine.kv_worth import Weighed
 
 __all__ = ["Block", "Counters", "KvStore", "Proof", "chain", "model_key"]

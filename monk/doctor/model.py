@@ -47,7 +47,8 @@ def memory(settings: Settings) -> Iterator[Finding]:
     """Weights, KV and buffers fit into what is free now."""
     from monk.doctor.net import answers
     from monk.engine.gguf_file import read
-    from monk.engine.memory import fit, measured_available_bytes
+    from monk.engine.machine import measured_available_bytes
+    from monk.engine.memory import fit
 
     config = _config(settings)
     if answers(settings):

@@ -24,15 +24,18 @@ from typing import TYPE_CHECKING, Any
 from monk.engine import fingerprint, gguf_file, memory, wire, words
 from monk.engine.client import Message, ModelCard, Segment
 from monk.engine.config import EngineConfig
+from monk.engine.relay import Relay
 from monk.errors import EngineFailed, MonkError
 
 if TYPE_CHECKING:
+    from monk.engine.archive import Archive
     from monk.engine.llama import LlamaModel
     from monk.engine.runner import Runner
 
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+STORE_SECONDS = 2.0  # for blocks on their way to the disk when the parent says stop; it waits not much longer
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 NATIVE_ENVIRONMENT = {
@@ -77,6 +80,7 @@ class Child:
         self._channel = channel
         self._model: LlamaModel | None = None
         self._runner: Runner | None = None
+        self._archive: Archive | None = None
         self._card: ModelCard | None = None
         self._outbox = Outbox(channel)
         self._progress_at = time.monotonic()  # while there is no runner yet
@@ -86,6 +90,7 @@ class Child:
         if first is None:
             return 0
         config = EngineConfig.from_json(first["config"])
+        logging.basicConfig(level=logging.INFO, handlers=[Relay(self._channel)])
         threading.Thread(target=self._beat, args=(config.beat_seconds,), name="heart", daemon=True).start()
         threading.Thread(target=self._read, name="reader", daemon=True).start()
         try:
@@ -96,6 +101,8 @@ class Child:
         assert self._runner is not None and self._card is not None
         self._channel.send({"event": "ready", "card": asdict(self._card)})
         self._runner.run()
+        if self._archive is not None:
+            self._archive.store.close(STORE_SECONDS)
         self._channel.send({"event": "stopped"})
         return 0
 
@@ -116,6 +123,7 @@ class Child:
             sha256 = fingerprint.check_pin(file.parts, config.model_sha256)
         else:
             sha256 = fingerprint.sha256_of(file.parts, config.hash_cache)
+        from monk.engine.archive import open_archive
         from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
         from monk.engine.runner import Runner, RunnerConfig
 
@@ -123,16 +131,18 @@ class Child:
         self._card = make_card(file, config, plan, sha256, self._model)
         settings = RunnerConfig(
             context=self._card.context,
-            slots=plan.slots,
             chunk=plan.ubatch,
             weight_bytes=plan.weight_bytes,
             stream_bytes=plan.stream_bytes,
+            block_tokens=config.kv_block_tokens,
             prefill_slice_seconds=config.prefill_slice_seconds,
             decode_share=config.decode_share,
             flush_seconds=config.flush_seconds,
             share_prefixes=config.share_prefixes,
+            flash_attention=plan.flash_attention,
         )
-        self._runner = Runner(self._model, settings, self._outbox.deliver)
+        self._archive = open_archive(file, config, plan, sha256)
+        self._runner = Runner(self._model, settings, self._outbox.deliver, self._archive)
         self._report(file, plan)
 
     def _report(self, file: gguf_file.GgufFile, plan: memory.Plan) -> None:
@@ -204,6 +214,8 @@ class Child:
         if self._runner is None:
             return {"counters": None, "progress_at": self._progress_at}
         counters = asdict(self._runner.counters)
+        if self._archive is not None:
+            counters |= {f"kv_{name}": value for name, value in asdict(self._archive.store.counters).items()}
         return {"counters": counters, "progress_at": counters["progress_at"]}
 
 

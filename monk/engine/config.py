@@ -26,12 +26,15 @@ class EngineConfig:
     name: str = ""  # shown to people; empty: the file's own name
     context: int = 0  # tokens per thought, prompt and answer together
     slots: int = 0  # thoughts decoded at once
-    threads: int = 0  # for a single row; 0: physical cores
-    threads_batch: int = 0  # for several rows; 0: as `threads`
+    threads: int = 0  # for decoding; 0: physical cores
+    threads_batch: int = 0  # for prompts; 0: as `threads`
     ubatch: int = 0  # tokens per prefill chunk
     flash_attention: FlashAttention = "auto"
     kv_type_k: KvType = "f16"
     kv_type_v: KvType = "f16"
+    kv_folder: Path | None = None  # KV of long prompts is kept there; None: nowhere
+    kv_limit_bytes: int = 64 << 30  # of all files in it; 0: nothing is kept
+    kv_block_tokens: int = 1024  # tokens per file
     memory_reserve_bytes: int = 1 << 30  # left free for everyone else
     mlock: bool = False
     mmap: bool = True
@@ -47,8 +50,9 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_path", Path(self.model_path))
-        if self.hash_cache is not None:
-            object.__setattr__(self, "hash_cache", Path(self.hash_cache))
+        for name in ("hash_cache", "kv_folder"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         self._check_choices()
         self._check_ranges()
         self._check_combinations()
@@ -68,6 +72,8 @@ class EngineConfig:
             "threads": (0, 1024),
             "threads_batch": (0, 1024),
             "ubatch": (0, 8192),
+            "kv_limit_bytes": (0, 1 << 60),
+            "kv_block_tokens": (16, 1 << 16),
             "memory_reserve_bytes": (0, 1 << 50),
             "prefill_slice_seconds": (0.01, 600),
             "decode_share": (0.0, 0.9),

@@ -1,4 +1,4 @@
-"""The only file that imports llama_cpp: one loaded model with one context, as numpy arrays and plain values.
+"""One loaded model, its words and grammars; with `lane.py` all that imports llama_cpp.
 
 Every handle here has one owner, the thread that runs the engine loop; `tokenize`, `piece` and `request_abort` may be
 called from others. What would abort the process (llama.cpp asserts on most misuse) is checked here first.
@@ -20,13 +20,13 @@ import numpy.typing as npt
 from monk.engine.client import ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.grammar import check_grammar
+from monk.engine.lane import LlamaLane, open_context
 from monk.engine.memory import Plan
+from monk.engine.native import LaneKind
 from monk.errors import InvalidInput, ModelUnusable
 
 log = logging.getLogger(__name__)
 
-GGML_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
-FLASH_ATTENTION = {"off": C.LLAMA_FLASH_ATTN_TYPE_DISABLED, "on": C.LLAMA_FLASH_ATTN_TYPE_ENABLED}
 NUMA = {"off": 0, "distribute": 1, "isolate": 2, "numactl": 3}
 # control tokens whose text belongs to the answer: reasoning models mark their thinking with them
 VISIBLE_CONTROL = frozenset({"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "<|message|>"})
@@ -48,32 +48,6 @@ def last_log_lines() -> str:
     return "; ".join((telling or list(_last_lines))[-3:])
 
 
-class Batch:
-    """Rows for one llama_decode, as arrays the C struct points into: filling costs nothing per token."""
-
-    def __init__(self, capacity: int) -> None:
-        self.tokens = np.zeros(capacity, np.int32)
-        self.positions = np.zeros(capacity, np.int32)
-        self.slots = np.zeros(capacity, np.int32)
-        self.wants_logits = np.zeros(capacity, np.int8)
-        self._one = np.ones(capacity, np.int32)
-        self._slot_rows = (self.slots.ctypes.data + 4 * np.arange(capacity + 1)).astype(np.uint64)
-        self._slot_rows[capacity] = 0
-        self.struct = C.llama_batch(
-            n_tokens=0,
-            token=_pointer(self.tokens, ctypes.c_int32),
-            embd=None,
-            pos=_pointer(self.positions, ctypes.c_int32),
-            n_seq_id=_pointer(self._one, ctypes.c_int32),
-            seq_id=ctypes.cast(self._slot_rows.ctypes.data, ctypes.POINTER(ctypes.POINTER(ctypes.c_int32))),
-            logits=_pointer(self.wants_logits, ctypes.c_int8),
-        )
-
-
-def _pointer(array: npt.NDArray[Any], kind: type[Any]) -> Any:  # Any: a ctypes pointer of a type made at run time
-    return ctypes.cast(array.ctypes.data, ctypes.POINTER(kind))
-
-
 class LlamaModel:
     """A model in memory. Raises ModelUnusable when llama.cpp refuses the file or the context."""
 
@@ -82,20 +56,20 @@ class LlamaModel:
         if config.numa != "off":
             C.llama_numa_init(NUMA[config.numa])
         C.llama_backend_init()
+        self._config, self._plan = config, plan
         self._closed = False
-        self._context: Any = None
+        self._lanes: list[LlamaLane] = []
+        self._abort_flag = ctypes.create_string_buffer(2)
+        self._pieces: dict[int, bytes] = {}
         self._model = self._load(config, on_progress)
         self._vocab = C.llama_model_get_vocab(self._model)
-        self._batch = Batch(max(plan.ubatch, plan.slots))
-        self._max_outputs = plan.slots
-        self._abort_flag = ctypes.create_string_buffer(2)
-        self._context = self._open_context(config, plan)
-        self._memory = C.llama_get_memory(self._context)
-        self._pieces: dict[int, bytes] = {}
         self.vocab_size = int(C.llama_vocab_n_tokens(self._vocab))
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
-        self.context = int(C.llama_n_ctx_seq(self._context))
+        self.streams = self._open_streams()
+        self.context = self.streams.num_cells
         self.can_trim = not self._cannot_trim(plan)
+        fork = plan.lanes.get("fork")
+        self.fork_size = (fork.cells, fork.sequences - 1) if fork is not None else (0, 0)
 
     # --- loading
 
@@ -116,70 +90,30 @@ class LlamaModel:
             raise ModelUnusable(f"{config.model_path} cannot be loaded: {last_log_lines()}")
         return model
 
-    def _open_context(self, config: EngineConfig, plan: Plan) -> Any:
-        params = C.llama_context_default_params()
-        params.n_ctx = plan.context * plan.slots
-        params.n_batch = max(plan.ubatch, plan.slots)
-        params.n_ubatch = max(plan.ubatch, plan.slots)
-        params.n_seq_max = plan.slots
-        params.n_outputs_max = plan.slots
-        params.n_threads = plan.threads
-        params.n_threads_batch = plan.threads_batch
-        params.flash_attn_type = FLASH_ATTENTION["on" if plan.flash_attention else "off"]
-        params.type_k = GGML_TYPES[config.kv_type_k]
-        params.type_v = GGML_TYPES[config.kv_type_v]
-        params.kv_unified = False
-        params.swa_full = plan.swa_full
-        params.no_perf = True
-        # strlen of a two-byte buffer as the callback: it is asked after every graph node, and Python would be far too
-        # slow
-        strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
-        params.abort_callback = ctypes.cast(strlen, C.ggml_abort_callback)
-        params.abort_callback_data = ctypes.cast(self._abort_flag, ctypes.c_void_p)
-        context = C.llama_init_from_model(self._model, params)
-        if not context:
+    def _open_streams(self) -> LlamaLane:
+        lane = self.open_lane("stream")
+        if lane is None:
             reason = last_log_lines()
             C.llama_model_free(self._model)
-            raise ModelUnusable(f"{config.model_path}: llama.cpp opens no context with these settings: {reason}")
-        return context
+            raise ModelUnusable(f"{self._config.model_path}: llama.cpp opens no context with these settings: {reason}")
+        return lane
+
+    def open_lane(self, kind: LaneKind) -> LlamaLane | None:
+        """A context of its own. None when the memory plan has no room for it or llama.cpp refuses."""
+        shape = self._plan.lanes.get(kind)
+        if shape is None:
+            return None
+        context = open_context(self._model, self._config, self._plan, shape, self._abort_flag)
+        if not context:
+            log.warning("llama.cpp opens no such context", extra={"lane": kind, "reason": last_log_lines()})
+            return None
+        self._lanes.append(LlamaLane(context, shape, self._plan, self.vocab_size))
+        return self._lanes[-1]
 
     def _cannot_trim(self, plan: Plan) -> bool:
         recurrent = C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model)
         windowed = int(C.llama_model_n_swa(self._model)) > 0 and not plan.swa_full
         return bool(recurrent or windowed)
-
-    # --- decoding
-
-    def decode_chunk(self, slot: int, start: int, tokens: npt.NDArray[np.int32], *, wants_logits: bool) -> int:
-        """Compute tokens of one slot from position `start`. Returns llama_decode's code: 0 done, 2 aborted."""
-        count = len(tokens)
-        batch = self._batch
-        assert 0 < count <= len(batch.tokens), "a chunk larger than the batch would abort the process"
-        batch.tokens[:count] = tokens
-        batch.positions[:count] = np.arange(start, start + count, dtype=np.int32)
-        batch.slots[:count] = slot
-        batch.wants_logits[:count] = 0
-        batch.wants_logits[count - 1] = wants_logits
-        return self._decode(count)
-
-    def decode_rows(self, slots: list[int], positions: list[int], tokens: list[int]) -> int:
-        """Compute one token of each slot, logits for all. Same codes."""
-        count = len(slots)
-        batch = self._batch
-        assert 0 < count <= self._max_outputs, "more outputs than reserved would abort the process"
-        batch.tokens[:count] = tokens
-        batch.positions[:count] = positions
-        batch.slots[:count] = slots
-        batch.wants_logits[:count] = 1
-        return self._decode(count)
-
-    def _decode(self, count: int) -> int:
-        self._batch.struct.n_tokens = count
-        return int(C.llama_decode(self._context, self._batch.struct))
-
-    def logits(self, rows: int) -> npt.NDArray[np.float32]:
-        """Logits of the last call's output rows: [rows, vocab], a view that the next call overwrites."""
-        return np.ctypeslib.as_array(C.llama_get_logits(self._context), (rows, self.vocab_size))
 
     def request_abort(self) -> None:
         """Make a running llama_decode return 2 within about a millisecond. From any thread."""
@@ -187,23 +121,6 @@ class LlamaModel:
 
     def clear_abort(self) -> None:
         self._abort_flag[0] = b"\0"
-
-    # --- KV
-
-    def num_computed(self, slot: int) -> int:
-        """Tokens the slot's KV holds."""
-        return int(C.llama_memory_seq_pos_max(self._memory, slot)) + 1
-
-    def trim(self, slot: int, length: int) -> bool:
-        """Keep the first `length` tokens of a slot. False if this model's memory cannot be cut there."""
-        return bool(C.llama_memory_seq_rm(self._memory, slot, length, -1))
-
-    def clear(self, slot: int) -> None:
-        C.llama_memory_seq_rm(self._memory, slot, -1, -1)
-
-    def copy(self, source: int, target: int) -> None:
-        """Make the target's KV equal to the source's, whole: llama.cpp asserts on parts between streams."""
-        C.llama_memory_seq_cp(self._memory, source, target, -1, -1)
 
     # --- words
 
@@ -261,7 +178,8 @@ class LlamaModel:
         if self._closed:
             return
         self._closed = True
-        C.llama_free(self._context)
+        for lane in self._lanes:
+            lane.close()
         C.llama_model_free(self._model)
 
 

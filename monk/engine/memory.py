@@ -3,7 +3,8 @@
     weights      the tensors (mapped from the file, but wanted in RAM)
     kv           slots x context x bytes per token, committed when the context is opened
     compute      activations; without flash attention also KQ: 6 bytes x heads x context x ubatch
-    output       logits of every slot
+    output       logits of every row that may want some
+    lanes        the same three for the lanes beside the streams, and one slot's KV on its way from lane to lane
     process      interpreter, libraries, vocabulary
 
 Within 10% of the resident memory seen with SmolLM2 and small qwen3, qwen3moe and gemma3 files (2026-11-23).
@@ -11,13 +12,13 @@ Within 10% of the resident memory seen with SmolLM2 and small qwen3, qwen3moe an
 
 from __future__ import annotations
 
-import os
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
+from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.errors import MemoryTooSmall
 
 GIB = 1 << 30
@@ -30,7 +31,30 @@ KQ_LIMIT_BYTES = GIB  # without flash attention the chunk is made small enough f
 PROCESS_BYTES = 64 << 20  # interpreter and libraries, measured
 WORD_BYTES = 400  # and for each word of the vocabulary
 KV_BYTES = {"f32": (4, 1), "f16": (2, 1), "bf16": (2, 1), "q8_0": (34, 32)}  # bytes, per elements
-UNBOUNDED = 1 << 62
+
+
+LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
+LEAST_SLOTS_WITH_LANES = 2  # when slots are chosen: below, memory is too short for anything but the one stream
+LEAST_MEMBERS = 8  # thoughts that may go on from a shared beginning at once, however few slots there are
+OUTPUTS_PER_SLOT, MOST_OUTPUTS = 4, 64  # rows with logits in one call, guessed tokens included
+
+
+@dataclass(frozen=True, slots=True)
+class LanePlan:
+    """The shape of one llama.cpp context (see `native.py`) and what it takes."""
+
+    sequences: int
+    cells: int  # tokens, of all sequences together
+    unified: bool
+    batch: int  # most tokens of one call
+    outputs: int  # most rows with logits of one call
+    kv_bytes: int
+    compute_bytes: int
+    output_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        return self.kv_bytes + self.compute_bytes + self.output_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +75,14 @@ class Plan:
     compute_bytes: int
     output_bytes: int
     process_bytes: int
+    lane_bytes: int  # all that the lanes beside the streams take once they are opened
+    lanes: Mapping[str, LanePlan] = field(default_factory=dict)
 
     @property
     def total_bytes(self) -> int:
         """What must be there at once. Of repacked weights only the copy: nobody reads their mapped originals again."""
-        return self.weight_bytes + self.kv_bytes + self.compute_bytes + self.output_bytes + self.process_bytes
+        streams = self.kv_bytes + self.compute_bytes + self.output_bytes
+        return self.weight_bytes + streams + self.lane_bytes + self.process_bytes
 
     @property
     def stream_bytes(self) -> int:
@@ -75,12 +102,30 @@ def fit(model: GgufFile, config: EngineConfig, available_bytes: int | None = Non
     available = (
         measured_available_bytes() if available_bytes is None else available_bytes
     ) - config.memory_reserve_bytes
-    for slots in (config.slots,) if config.slots else MIN_SLOTS_BY_CHOICE:
-        context = config.context or _largest_context(model, config, slots, available)
-        wanted = config.context or min(DESIRED_CONTEXT, _longest_useful(model))
-        if context >= wanted and _plan(model, config, slots, context).total_bytes <= available:
-            return _plan(model, config, slots, context)
+    wanted = config.context or min(DESIRED_CONTEXT, _longest_useful(model))
+    for slots, lanes in _choices(model, config):
+        context = config.context or _largest_context(model, config, slots, available, lanes)
+        if context >= wanted:
+            plan = _plan(model, config, slots, context, lanes)
+            if plan.total_bytes <= available:
+                return plan
     return _best_below_desire(model, config, available)
+
+
+def _choices(model: GgufFile, config: EngineConfig) -> list[tuple[int, tuple[str, ...]]]:
+    """Slots and lanes to try, best first: an unread prompt costs hours, a missing slot some speed."""
+    all_slots = (config.slots,) if config.slots else MIN_SLOTS_BY_CHOICE
+    choices: list[tuple[int, tuple[str, ...]]] = []
+    if _takes_lanes(model):
+        roomy = [slots for slots in all_slots if config.slots or slots >= LEAST_SLOTS_WITH_LANES]
+        choices = [(slots, lanes) for slots in roomy for lanes in LANE_CHOICES]
+    return choices + [(slots, ()) for slots in all_slots]
+
+
+def _takes_lanes(model: GgufFile) -> bool:
+    """False where KV cannot be cut or moved piece by piece: sliding windows and recurrent layers."""
+    recurrent = any(model.number(key) for key in ("ssm.conv_kernel", "ssm.state_size", "wkv.head_size"))
+    return not recurrent and not model.sliding_window
 
 
 def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) -> Plan:
@@ -93,13 +138,16 @@ def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) ->
     raise _refusal(model, config, slots, available)
 
 
-def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int) -> Plan:
+def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int, lane_names: tuple[str, ...] = ()) -> Plan:
     padded = -(-context // PAD) * PAD
     flash = _flash_attention(config)
     ubatch = config.ubatch or _ubatch(model, padded, flash)
     threads = config.threads or physical_cores()
     per_token = kv_bytes_per_token(model, config)
-    plan = Plan(
+    lanes = _lanes(model, config, slots, padded, ubatch, lane_names)
+    streams = lanes["stream"]
+    beside = sum(lane.total_bytes for name, lane in lanes.items() if name != "stream")
+    return Plan(
         context=padded,
         slots=slots,
         ubatch=ubatch,
@@ -110,12 +158,46 @@ def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int) -> Pl
         kv_bytes_per_token=per_token,
         weight_bytes=model.weight_bytes,
         repack_bytes=model.repacked_bytes if config.repack else 0,
-        kv_bytes=_kv_bytes(model, config, slots, padded, ubatch),
-        compute_bytes=0,
-        output_bytes=slots * model.vocab_size * 4,
+        kv_bytes=streams.kv_bytes,
+        compute_bytes=streams.compute_bytes,
+        output_bytes=streams.output_bytes,
         process_bytes=PROCESS_BYTES + WORD_BYTES * model.vocab_size,
+        lane_bytes=beside + (padded * per_token if lane_names else 0),
+        lanes=lanes,
     )
-    return replace(plan, compute_bytes=_compute_bytes(model, plan))
+
+
+def _lanes(
+    model: GgufFile, config: EngineConfig, slots: int, context: int, ubatch: int, names: tuple[str, ...]
+) -> dict[str, LanePlan]:
+    """The streams, and those of the others that are named."""
+    flash = _flash_attention(config)
+    outputs = max(slots, min(MOST_OUTPUTS, OUTPUTS_PER_SLOT * slots))
+    kv_bytes = _kv_bytes(model, config, slots, context, ubatch)
+    shapes = {"stream": _shape(slots, context * slots, False, max(ubatch, outputs), outputs, kv_bytes)}
+    per_token = kv_bytes_per_token(model, config)
+    if "prefill" in names:
+        cells = context + PAD  # the scratch sequence computes a token anew beside a full prompt
+        shapes["prefill"] = _shape(2, cells, True, ubatch, 1, cells * per_token)
+    if "fork" in names:
+        cells, members = 2 * context, max(slots, LEAST_MEMBERS)
+        batch = max(config.ubatch or _ubatch(model, cells, flash), outputs, members)
+        shapes["fork"] = _shape(1 + members, cells, True, batch, max(outputs, members), cells * per_token)
+    return {name: _weighed(model, flash, shape) for name, shape in shapes.items()}
+
+
+def _shape(sequences: int, cells: int, unified: bool, batch: int, outputs: int, kv_bytes: int) -> LanePlan:
+    return LanePlan(sequences, cells, unified, batch, outputs, kv_bytes, 0, 0)
+
+
+def _weighed(model: GgufFile, flash: bool, lane: LanePlan) -> LanePlan:
+    """With the bytes of its buffers."""
+    reach = lane.cells if lane.unified else lane.cells // lane.sequences  # cells a row looks at
+    return replace(
+        lane,
+        compute_bytes=_compute_bytes(model, flash, lane.batch, reach),
+        output_bytes=lane.outputs * model.vocab_size * 4,
+    )
 
 
 def kv_bytes_per_token(model: GgufFile, config: EngineConfig) -> int:
@@ -162,13 +244,12 @@ def _ubatch(model: GgufFile, context: int, flash: bool) -> int:
     return size
 
 
-def _compute_bytes(model: GgufFile, plan: Plan) -> int:
+def _compute_bytes(model: GgufFile, flash: bool, rows: int, cells: int) -> int:
     """Activations, mask and KQ. Fitted to what llama.cpp logs for llama, qwen3, qwen3moe and gemma3 files."""
-    rows = max(plan.ubatch, plan.slots)
     width = max(model.embedding_length, model.num_heads * model.key_length)
     activations = 4 * rows * max(2 * model.number("feed_forward_length"), 5 * width)
-    mask = 4 * plan.context * rows
-    kq = 0 if plan.flash_attention else KQ_BYTES * model.num_heads * plan.context * rows
+    mask = 4 * cells * rows
+    kq = 0 if flash else KQ_BYTES * model.num_heads * cells * rows
     return activations + mask + kq
 
 
@@ -176,12 +257,14 @@ def _longest_useful(model: GgufFile) -> int:
     return max(PAD, model.train_context // PAD * PAD)
 
 
-def _largest_context(model: GgufFile, config: EngineConfig, slots: int, available: int) -> int:
+def _largest_context(
+    model: GgufFile, config: EngineConfig, slots: int, available: int, lanes: tuple[str, ...] = ()
+) -> int:
     """Largest multiple of 256 up to the model's own context that fits; 0 if none does."""
     low, high = 0, _longest_useful(model) // PAD
     while low < high:
         middle = (low + high + 1) // 2
-        if _plan(model, config, slots, middle * PAD).total_bytes <= available:
+        if _plan(model, config, slots, middle * PAD, lanes).total_bytes <= available:
             low = middle
         else:
             high = middle - 1
@@ -230,77 +313,3 @@ def _fits(model: GgufFile, config: EngineConfig, slots: int, available: int) -> 
 
 def _gib(num_bytes: int) -> str:
     return f"{num_bytes / GIB:.2f}"
-
-
-# --- the machine
-
-
-def measured_available_bytes() -> int:
-    """What may be taken without swapping: MemAvailable, or less if a cgroup limits this process."""
-    return min(_mem_available(), _cgroup_available())
-
-
-def _mem_available() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return UNBOUNDED
-
-
-def _cgroup_available() -> int:
-    """Room under the tightest limit on the way up from our cgroup, v2 and v1. Page cache counts as free."""
-    rooms = [UNBOUNDED]
-    for folder, limit_name, usage_name in _cgroup_folders():
-        limit = _read_int(folder / limit_name)
-        usage = _read_int(folder / usage_name)
-        if limit is not None and usage is not None and limit < UNBOUNDED:
-            rooms.append(limit - usage + _cgroup_cache(folder))
-    return min(rooms)
-
-
-def _cgroup_folders() -> list[tuple[Path, str, str]]:
-    try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return []
-    folders = []
-    for line in lines:
-        _, controllers, place = line.split(":", 2)
-        if controllers == "":
-            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
-        elif controllers == "memory":
-            root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
-        else:
-            continue
-        leaf = root / place.lstrip("/")
-        folders += [(folder, *names) for folder in (leaf, *leaf.parents) if folder.is_relative_to(root)]
-    return folders
-
-
-def _cgroup_cache(folder: Path) -> int:
-    try:
-        lines = (folder / "memory.stat").read_text().splitlines()
-    except OSError:
-        return 0
-    values = dict(line.split(maxsplit=1) for line in lines)
-    return int(values.get("inactive_file", values.get("total_inactive_file", "0")))
-
-
-def _read_int(path: Path) -> int | None:
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return None if text == "max" else int(text)
-
-
-def physical_cores() -> int:
-    """Cores this process may run on, hyperthreads counted once."""
-    allowed = len(os.sched_getaffinity(0))
-    cores = set()
-    for cpu in os.sched_getaffinity(0):
-        try:
-            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip())
-        except OSError:
-            return allowed
-    return max(1, min(len(cores), allowed))

@@ -1,7 +1,8 @@
-"""What enters the next batch, and which slot a thought gets. Pure arithmetic over plain values: no model, no clock.
+"""What enters the next batch. Pure arithmetic over plain values: no model, no clock.
 
-A step is one prefill chunk of one sequence, or one row of every decoding sequence. Seconds are told to the scheduler
-after each step; it lets prefill run while nobody waits, and otherwise hands decode its share.
+A step is one prefill chunk, or one row of every decoding sequence of one lane. Seconds are told to the scheduler after
+each step; it lets prefill run while nobody waits, and otherwise hands decode its share. Where two lanes decode they take
+turns.
 """
 
 from __future__ import annotations
@@ -9,18 +10,16 @@ from __future__ import annotations
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
-from monk.engine.sequence import Tokens, common_prefix
-
-COPY_BYTES_PER_SECOND = 2e9  # a cautious memcpy between streams; only orders of magnitude matter
-LEAST_SHARED = 16  # below this, copying costs more bookkeeping than it saves
+from monk.engine.sequence import LaneName
 
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Compute the next `num_tokens` of the sequence in `slot`."""
+    """Compute the next `num_tokens` of the sequence in `slot`; in the fork lane, of it and of its neighbours."""
 
     slot: int
     num_tokens: int
+    lane: LaneName = "stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,7 @@ class Decode:
     """Compute the last token of each of these slots, in rising order."""
 
     slots: tuple[int, ...]
+    lane: LaneName = "stream"
 
 
 Step = Prefill | Decode
@@ -35,12 +35,21 @@ Step = Prefill | Decode
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What one occupied slot still has to do. `order` is its place in the line of admissions."""
+    """What one occupied slot still has to do. `order` is its place in the line of arrivals."""
 
     slot: int
     order: int
-    pending: int  # tokens the KV does not hold: 1 means decode
+    pending: int  # tokens the KV does not hold: 1 means decode, but in the study, which only prefills
     blocked: bool = False  # waits for another slot to compute the beginning they share
+    lane: LaneName = "stream"
+
+    @property
+    def decodes(self) -> bool:
+        return self.pending == 1 and self.lane != "study" and not self.blocked
+
+    @property
+    def prefills(self) -> bool:
+        return (self.pending > 1 or self.lane == "study") and not self.blocked
 
 
 class Scheduler:
@@ -52,131 +61,58 @@ class Scheduler:
         self._share = decode_share
         self._prefilled_seconds = 0.0  # since decode last had its turn
         self._owed_seconds = 0.0  # decode time to be given before prefill goes on
-        self._seconds_per_token = 0.0  # of prefill, smoothed
+        self._seconds_per_token: dict[LaneName, float] = {}  # of prefill, smoothed
+        self._decoded_last: LaneName = "fork"
+        self.decode_step_seconds = 0.0  # smoothed; 0 before the first
 
     def next_step(self, works: Rows[Work]) -> Step | None:
         """The next batch, or None when nothing can run."""
-        decoding = tuple(sorted(work.slot for work in works if work.pending == 1 and not work.blocked))
-        prefilling = [work for work in works if work.pending > 1 and not work.blocked]
+        decoding = [work for work in works if work.decodes]
+        prefilling = [work for work in works if work.prefills]
         if not prefilling:
-            return Decode(decoding) if decoding else None
+            return self._decode(decoding) if decoding else None
         if decoding and self._decode_is_due():
-            return Decode(decoding)
+            return self._decode(decoding)
         first = min(prefilling, key=lambda work: work.order)
-        return Prefill(first.slot, min(first.pending, self._chunk_tokens(bool(decoding))))
+        together = sum(work.pending for work in prefilling if work.lane == "fork")
+        pending = together if first.lane == "fork" else first.pending
+        return Prefill(first.slot, min(pending, self._chunk_tokens(bool(decoding), first.lane)), first.lane)
 
-    def did_prefill(self, num_tokens: int, seconds: float, *, others_waited: bool) -> None:
-        rate = seconds / num_tokens
-        self._seconds_per_token = 0.7 * self._seconds_per_token + 0.3 * rate if self._seconds_per_token else rate
+    def _decode(self, decoding: Rows[Work]) -> Decode:
+        lanes = {work.lane for work in decoding}
+        lane = next((lane for lane in sorted(lanes) if lane != self._decoded_last), self._decoded_last)
+        self._decoded_last = lane
+        return Decode(tuple(sorted(work.slot for work in decoding if work.lane == lane)), lane)
+
+    def did_prefill(self, num_tokens: int, seconds: float, *, others_waited: bool, lane: LaneName = "stream") -> None:
+        """`num_tokens` 0: the time was spent on fetching or proving what had been computed before."""
+        if num_tokens:
+            rate, known = seconds / num_tokens, self._seconds_per_token.get(lane)
+            self._seconds_per_token[lane] = rate if known is None else 0.7 * known + 0.3 * rate
         if others_waited:
             self._prefilled_seconds += seconds
             self._owed_seconds += seconds * self._share / (1.0 - self._share)
 
     def did_decode(self, seconds: float) -> None:
+        self.decode_step_seconds = (
+            0.9 * self.decode_step_seconds + 0.1 * seconds if self.decode_step_seconds else seconds
+        )
         self._owed_seconds -= seconds
         if self._owed_seconds <= 0.0:
             self._prefilled_seconds = self._owed_seconds = 0.0
 
     @property
     def prefill_seconds_per_token(self) -> float:
-        """Smoothed; 0 before the first prefill."""
-        return self._seconds_per_token
+        """Smoothed, of the lane measured first; 0 before the first prefill."""
+        return next(iter(self._seconds_per_token.values()), 0.0)
 
     def _decode_is_due(self) -> bool:
         return self._prefilled_seconds >= self._slice
 
-    def _chunk_tokens(self, others_wait: bool) -> int:
+    def _chunk_tokens(self, others_wait: bool, lane: LaneName) -> int:
         """A full chunk, or what fits in the rest of the slice when running thoughts wait for it."""
-        if not others_wait or not self._seconds_per_token:
+        rate = self._seconds_per_token.get(lane)
+        if not others_wait or not rate:
             return self._chunk
-        fits = int((self._slice - self._prefilled_seconds) / self._seconds_per_token)
+        fits = int((self._slice - self._prefilled_seconds) / rate)
         return max(min(64, self._chunk), min(self._chunk, fits))
-
-
-@dataclass(frozen=True, slots=True)
-class SlotView:
-    """What a slot holds. `tokens` are all its owner was asked, computed or not; a free slot keeps what was computed."""
-
-    slot: int
-    free: bool
-    tokens: Tokens
-    computed: int
-    last_used: int = 0  # rising number; the free slot with the smallest is given away first
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a thought goes. `kept` tokens are already in that slot; `shared` will be copied from slot `source`."""
-
-    slot: int
-    kept: int = 0
-    source: int | None = None
-    shared: int = 0
-
-
-def place(
-    tokens: Tokens, slots: Rows[SlotView], *, can_trim: bool, least_shared: int = LEAST_SHARED
-) -> Placement | None:
-    """The slot for a thought with these tokens, or None when all are taken.
-
-    A beginning left in a free slot is used in place; one that a busy slot holds or will hold is copied. At least the
-    last token is always computed anew, for its logits, unless the source ends its prefill on exactly the same tokens. A
-    model whose memory cannot be cut back (`can_trim` false) shares only a source's whole prompt.
-    """
-    free = [view for view in slots if view.free]
-    if not free:
-        return None
-    kept = {view.slot: _kept(tokens, view, can_trim) for view in free}
-    shared = {view.slot: _shared(tokens, view, can_trim) for view in slots if not view.free}
-    keeper = max(kept, key=lambda slot: (kept[slot], -slot))
-    source = max(shared, key=lambda slot: (shared[slot], -slot), default=None)
-    if source is not None and shared[source] >= least_shared and shared[source] > kept[keeper]:
-        return Placement(_cheapest(free), 0, source, shared[source])
-    if kept[keeper] >= LEAST_SHARED:
-        return Placement(keeper, kept[keeper])
-    return Placement(_cheapest(free))
-
-
-def _cheapest(free: Rows[SlotView]) -> int:
-    """The free slot whose content is missed least: an empty one, else the one used longest ago."""
-    return min(free, key=lambda view: (view.computed > 0, view.last_used, view.slot)).slot
-
-
-def _kept(tokens: Tokens, view: SlotView, can_trim: bool) -> int:
-    """How many leading tokens are in a free slot already."""
-    same = common_prefix(tokens, view.tokens[: view.computed])
-    if not can_trim and (same < view.computed or same == len(tokens)):
-        return 0
-    return min(same, len(tokens) - 1)
-
-
-def _shared(tokens: Tokens, view: SlotView, can_trim: bool) -> int:
-    """How many leading tokens a busy slot has or will have."""
-    same = common_prefix(tokens, view.tokens)
-    still_prefilling = view.computed < len(view.tokens) - 1
-    if same == len(view.tokens) and still_prefilling:
-        return same  # taken in the moment its prefill ends
-    return min(same, len(tokens) - 1) if can_trim else 0
-
-
-def least_shared_tokens(stream_bytes: int, seconds_per_token: float) -> int:
-    """From how many shared tokens on a copy of a whole stream is cheaper than computing them."""
-    if seconds_per_token <= 0.0:
-        return LEAST_SHARED
-    return max(LEAST_SHARED, int(stream_bytes / COPY_BYTES_PER_SECOND / seconds_per_token))
-
-
-def compaction(active: Rows[tuple[int, int]], *, weight_bytes: int, stream_bytes: int) -> tuple[int, int] | None:
-    """A move (from, to) that closes the lowest gap, or None. `active` is (slot, tokens it may still decode).
-
-    A gap costs one more pass over the weights in every step; a move costs reading and writing one stream. Half of the
-    tokens a thought may still decode are taken as the ones it will.
-    """
-    taken = {slot for slot, _ in active}
-    gaps = [slot for slot in range(max(taken, default=0)) if slot not in taken]
-    if not gaps:
-        return None
-    steps = max(remaining for _, remaining in active) / 2
-    if steps * weight_bytes <= 2 * stream_bytes:
-        return None
-    return max(taken), gaps[0]

@@ -6,8 +6,8 @@ many of its tokens the KV does not hold yet: several (prefill) or just the last 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from monk.engine.client import Finished, FinishReason, ThoughtRequest, TokenLogp
 from monk.engine.text import TextStream
 
 Tokens = npt.NDArray[np.int32]
+LaneName = Literal["stream", "study", "fork"]  # where a step takes place
 
 
 class Guard(Protocol):
@@ -33,29 +34,45 @@ class Guard(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class Listener:
+    """One who asked for this thought. Identical thoughts are computed once for all who want them."""
+
+    id: str
+    is_first: bool = False  # the one whose account has what was prefilled
+
+
+@dataclass(slots=True, eq=False)
 class Sequence:
     """Mutable state of one thought. `tokens` holds prompt, saved and new tokens in one row."""
 
     request: ThoughtRequest
     tokens: list[int]
     text: TextStream
+    listeners: list[Listener]
+    order: int = 0  # place in the line of arrivals
+    arrived_at: float = 0.0  # monotonic
     guard: Guard | None = None
-    slot: int = -1  # -1: waiting
+    lane: LaneName | None = None  # None: waiting
+    slot: int = -1
     computed: int = 0  # leading tokens whose KV is in the slot
+    in_study: bool = False  # the rest of its prompt is computed in the prefill lane
+    no_fork: bool = False  # was in a fork lane that could not hold it
     source: Sequence | None = None  # takes a copy of this one's beginning as soon as it is computed
     shared: int = 0  # how many tokens it takes
-    cancelled: bool = False
     num_prefilled: int = 0
     num_decoded: int = 0
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
+    sent_text: str = ""
+    sent_logprobs: list[TokenLogprob] = field(default_factory=list)
     unsent_ids: list[int] = field(default_factory=list)
     unsent_text: list[str] = field(default_factory=list)
     unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
 
     @classmethod
-    def begin(cls, request: ThoughtRequest) -> Sequence:
-        return cls(request, [*request.prompt, *request.saved], TextStream(request.stop))
+    def begin(cls, request: ThoughtRequest, order: int = 0, arrived_at: float = 0.0) -> Sequence:
+        tokens = [*request.prompt, *request.saved]
+        return cls(request, tokens, TextStream(request.stop), [Listener(request.id, is_first=True)], order, arrived_at)
 
     @property
     def id(self) -> str:
@@ -79,15 +96,33 @@ class Sequence:
     def remaining(self) -> int:
         return self.request.max_tokens - self.num_answered
 
-    def finished(self, reason: FinishReason) -> Finished:
+    @property
+    def row(self) -> Tokens:
+        """All its tokens as an array."""
+        return np.asarray(self.tokens, np.int32)
+
+    def is_same_as(self, request: ThoughtRequest) -> bool:
+        """True if the request's answer is this one's, token by token."""
+        return _what_counts(self.request) == _what_counts(request)
+
+    def finished(self, reason: FinishReason, listener: Listener | None = None) -> Finished:
+        """The end as one listener hears it: seconds are divided among those who are there."""
+        share = max(1, len(self.listeners))
+        is_first = listener is None or listener.is_first
         return Finished(
             reason=reason,
             text=self.text.text,
-            num_prefilled=self.num_prefilled,
+            num_prefilled=self.num_prefilled if is_first else 0,
             num_decoded=self.num_decoded,
-            prefill_seconds=self.prefill_seconds,
-            decode_seconds=self.decode_seconds,
+            prefill_seconds=self.prefill_seconds / share,
+            decode_seconds=self.decode_seconds / share,
         )
+
+
+def _what_counts(request: ThoughtRequest) -> tuple[object, ...]:
+    """All that shapes the answer, the cheapest to compare first."""
+    sampling = replace(request.sampling, seed=0) if request.sampling.temperature == 0.0 else request.sampling
+    return request.max_tokens, sampling, request.stop, request.saved, request.prompt
 
 
 def common_prefix(left: Tokens, right: Tokens) -> int:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monk.engine import embedded, gguf_file, memory
+from monk.engine import embedded, gguf_file, machine, memory
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile, Tensor
 from monk.errors import MemoryTooSmall
@@ -134,5 +134,5 @@ def test_the_embedded_model_fits_here() -> None:
 
 
 def test_the_machine_is_asked() -> None:
-    assert memory.measured_available_bytes() > 100 << 20
-    assert memory.physical_cores() >= 1
+    assert machine.measured_available_bytes() > 100 << 20
+    assert machine.physical_cores() >= 1

@@ -1,144 +1,20 @@
 """The engine loop on a model that is a table: sharing, recovery and order, without llama.cpp.
 
-The model says the sum of all tokens before, modulo the vocabulary: any mistake in what a slot holds changes the answer.
+The model says a sum of all tokens before, modulo the vocabulary: any mistake in what a slot holds changes the answer.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monk.engine.client import Finished, Message, NewTokens, PrefillProgress, ThoughtRequest
-from monk.engine.runner import ABORTED, NO_ROOM, Runner, RunnerConfig
-from monk.engine.sequence import Guard
-from monk.errors import EngineFailed, MonkError
-
-VOCAB = 97
-END = 96
-
-
-class SumModel:
-    """A model in ten lines. `codes` are returned by coming calls; `computed` counts the tokens it was given."""
-
-    vocab_size = VOCAB
-    context = 4096
-
-    def __init__(self, slots: int, can_trim: bool = True) -> None:
-        self.can_trim = can_trim
-        self.held: list[list[int]] = [[] for _ in range(slots)]
-        self.codes: list[int] = []
-        self.computed = 0
-        self.poison: int | None = None  # a slot whose rows are always refused
-        self._logits = np.zeros((0, VOCAB), np.float32)
-
-    def decode_chunk(self, slot: int, start: int, tokens: npt.NDArray[np.int32], *, wants_logits: bool) -> int:
-        return self._compute([slot], [start], [list(map(int, tokens))])
-
-    def decode_rows(self, slots: list[int], positions: list[int], tokens: list[int]) -> int:
-        assert slots == sorted(slots)
-        return self._compute(slots, positions, [[token] for token in tokens])
-
-    def _compute(self, slots: list[int], positions: list[int], rows: list[list[int]]) -> int:
-        code = self.codes.pop(0) if self.codes else 0
-        if code or self.poison in slots:
-            return code or -1
-        for slot, position, tokens in zip(slots, positions, rows, strict=True):
-            assert len(self.held[slot]) == position, "positions must continue"
-            self.held[slot] += tokens
-            self.computed += len(tokens)
-        self._logits = np.zeros((len(slots), VOCAB), np.float32)
-        for row, slot in enumerate(slots):
-            self._logits[row, next_token(self.held[slot])] = 9.0
-        return 0
-
-    def logits(self, rows: int) -> npt.NDArray[np.float32]:
-        return self._logits[:rows]
-
-    def num_computed(self, slot: int) -> int:
-        return len(self.held[slot])
-
-    def trim(self, slot: int, length: int) -> bool:
-        if self.can_trim:
-            del self.held[slot][length:]
-        return self.can_trim
-
-    def clear(self, slot: int) -> None:
-        self.held[slot] = []
-
-    def copy(self, source: int, target: int) -> None:
-        self.held[target] = list(self.held[source])
-
-    def piece(self, token: int) -> bytes:
-        return f"{token} ".encode()
-
-    def is_end(self, token: int) -> bool:
-        return token == END
-
-    def guard_for(self, request: ThoughtRequest) -> Guard | None:
-        return None
-
-    def request_abort(self) -> None: ...
-
-    def clear_abort(self) -> None: ...
-
-
-def next_token(held: list[int]) -> int:
-    return (sum((at + 1) * token for at, token in enumerate(held)) * 31 + 7) % VOCAB
-
-
-def expected(request: ThoughtRequest) -> tuple[str, str]:
-    """(reason, text) of an undisturbed run."""
-    tokens = [*request.prompt, *request.saved]
-    while len(tokens) - len(request.prompt) < request.max_tokens:
-        token = next_token(tokens)
-        if token == END:
-            return "stop", words_of(tokens[len(request.prompt) :])
-        tokens.append(token)
-    return "length", words_of(tokens[len(request.prompt) :])
-
-
-def words_of(tokens: list[int]) -> str:
-    return "".join(f"{token} " for token in tokens)
-
-
-class House:
-    """A runner over a SumModel, driven by hand."""
-
-    def __init__(self, slots: int = 4, chunk: int = 16, can_trim: bool = True, stream_bytes: int = 1) -> None:
-        self.model = SumModel(slots, can_trim)
-        self.heard: dict[str, list[Message | MonkError]] = {}
-        config = RunnerConfig(4096, slots, chunk, weight_bytes=1000, stream_bytes=stream_bytes, flush_seconds=0)
-        self.runner = Runner(self.model, config, lambda name, item: self.heard.setdefault(name, []).append(item))
-
-    def ask(self, *requests: ThoughtRequest) -> None:
-        for request in requests:
-            self.runner.think(request)
-            self.runner._read_inbox()
-
-    def work(self) -> None:
-        for _ in range(10_000):
-            if not self.runner.turn():
-                return
-        raise AssertionError("it never ends")
-
-    def end_of(self, name: str) -> Message | MonkError:
-        return self.heard[name][-1]
-
-
-def request(name: str, prompt: range | list[int], max_tokens: int = 10, saved: tuple[int, ...] = ()) -> ThoughtRequest:
-    return ThoughtRequest(name, tuple(token % 90 for token in prompt), max_tokens, saved=saved)
-
-
-def assert_right(house: House, *requests: ThoughtRequest) -> None:
-    for item in requests:
-        end = house.end_of(item.id)
-        assert isinstance(end, Finished), end
-        assert (end.reason, end.text) == expected(item), item.id
+from monk.engine.client import Finished, NewTokens, PrefillProgress
+from monk.engine.native import ABORTED, NO_ROOM
+from monk.errors import EngineFailed
+from tests.engine_house import House, assert_right, expected, request, unlike, words_of
 
 
 def test_many_thoughts_over_few_slots_each_say_their_own() -> None:
@@ -149,7 +25,9 @@ def test_many_thoughts_over_few_slots_each_say_their_own() -> None:
     house.work()
 
     assert_right(house, *asked)
-    assert house.runner.counters.active == 0 or all(slot.owner is None for slot in house.runner._slots)
+    assert house.runner.counters.active == 0 or all(
+        slot.owner is None for slot in house.runner._lanes._streams._slots.values()
+    )
 
 
 def test_tokens_and_progress_are_told_in_order() -> None:
@@ -168,7 +46,7 @@ def test_tokens_and_progress_are_told_in_order() -> None:
 
 def test_identical_prompts_are_computed_once() -> None:
     house = House(slots=4)
-    asked = [request(f"t{at}", range(200), 1) for at in range(4)]
+    asked = [unlike(request(f"t{at}", range(200), 1)) for at in range(4)]
 
     house.ask(*asked)
     house.work()
@@ -205,7 +83,7 @@ def test_a_conversation_goes_on_in_the_slot_it_left() -> None:
 
 def test_memory_that_cannot_be_cut_is_still_right_and_still_shares_twins() -> None:
     house = House(slots=4, can_trim=False)
-    asked = [request(f"t{at}", range(200), 5) for at in range(3)]
+    asked = [unlike(request(f"t{at}", range(200), 5)) for at in range(3)]
     asked += [request("longer", [*range(200), 1, 2, 3], 5), request("other", range(5, 90), 5)]
 
     house.ask(*asked)
@@ -249,7 +127,7 @@ def test_a_refused_batch_is_taken_apart_and_only_the_culprit_fails() -> None:
     house.ask(*asked)
     for _ in range(4):
         house.runner.turn()
-    house.model.poison = 1
+    house.model.streams.poison = 1
 
     house.work()
 

@@ -1,25 +1,11 @@
-"""What enters a batch and who gets which slot: arithmetic, tested without a model."""
+"""What enters a batch: arithmetic, tested without a model."""
 
 from __future__ import annotations
 
-import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from monk.engine.scheduler import (
-    LEAST_SHARED,
-    Decode,
-    Placement,
-    Prefill,
-    Scheduler,
-    SlotView,
-    Work,
-    compaction,
-    least_shared_tokens,
-    place,
-)
-
-PROMPT = np.arange(100, dtype=np.int32)
+from monk.engine.scheduler import Decode, Prefill, Scheduler, Step, Work
 
 
 def scheduler(chunk: int = 512, slice_seconds: float = 1.0, share: float = 0.25) -> Scheduler:
@@ -95,73 +81,42 @@ def test_everything_ends(thoughts: list[tuple[int, int]], chunk: int) -> None:
     assert not answers
 
 
-def view(slot: int, *, free: bool, tokens: np.ndarray = PROMPT[:0], computed: int = 0, last_used: int = 0) -> SlotView:
-    return SlotView(slot, free, tokens.astype(np.int32), computed, last_used)
+def test_two_lanes_that_decode_take_turns() -> None:
+    plan = scheduler()
+    works = [Work(0, 0, 1), Work(1, 1, 1), Work(1, 2, 1, lane="fork")]
+
+    steps: list[Step | None] = [plan.next_step(works) for _ in range(4)]
+
+    streams, forks = Decode((0, 1)), Decode((1,), "fork")
+    assert steps in ([streams, forks] * 2, [forks, streams] * 2)
 
 
-def test_the_lowest_empty_slot_is_taken_first() -> None:
-    slots = [view(0, free=False, tokens=PROMPT + 500), view(1, free=True), view(2, free=True)]
-
-    assert place(PROMPT, slots, can_trim=True) == Placement(1)
-    assert place(PROMPT, slots[:1], can_trim=True) is None
+def test_the_last_token_of_a_reading_is_prefilled_not_decoded() -> None:
+    assert scheduler().next_step([Work(0, 0, 1, lane="study")]) == Prefill(0, 1, "study")
 
 
-def test_of_used_slots_the_one_forgotten_longest_is_taken() -> None:
-    slots = [
-        view(0, free=True, tokens=PROMPT + 300, computed=100, last_used=9),
-        view(1, free=True, tokens=PROMPT + 500, computed=100, last_used=4),
-    ]
+def test_members_of_a_fork_are_prefilled_together_up_to_a_chunk() -> None:
+    works = [Work(slot, slot, 30, lane="fork") for slot in range(1, 5)]
 
-    assert place(PROMPT, slots, can_trim=True) == Placement(1)
+    assert scheduler(chunk=512).next_step(works) == Prefill(1, 120, "fork")
+    assert scheduler(chunk=64).next_step(works) == Prefill(1, 64, "fork")
 
 
-def test_a_beginning_left_in_a_free_slot_is_kept_but_for_the_last_token() -> None:
-    slots = [view(0, free=True), view(1, free=True, tokens=PROMPT, computed=100)]
+def test_each_lane_has_its_own_speed() -> None:
+    plan = scheduler(chunk=512)
+    plan.did_prefill(100, 1.0, others_waited=False)
+    plan.did_prefill(1000, 1.0, others_waited=False, lane="study")
+    waiting = Work(0, 9, 1)
 
-    assert place(PROMPT, slots, can_trim=True) == Placement(1, kept=99)
-    assert place(PROMPT[:60], slots, can_trim=True) == Placement(1, kept=59)
-
-
-def test_a_beginning_that_a_neighbour_is_computing_is_waited_for() -> None:
-    other = np.concatenate([PROMPT[:80], PROMPT[:30] + 700])
-    slots = [view(0, free=False, tokens=other, computed=10), view(1, free=True)]
-
-    assert place(PROMPT, slots, can_trim=True) == Placement(1, 0, source=0, shared=80)
+    assert plan.next_step([waiting, Work(1, 1, 9000)]) == Prefill(1, 100)
+    assert plan.next_step([waiting, Work(0, 1, 9000, lane="study")]) == Prefill(0, 512, "study")
 
 
-def test_an_identical_prompt_is_shared_whole_while_it_is_prefilled() -> None:
-    fresh = [view(0, free=False, tokens=PROMPT, computed=0), view(1, free=True)]
-    later = [view(0, free=False, tokens=PROMPT, computed=110), view(1, free=True)]
+def test_time_spent_on_fetching_counts_but_is_no_speed() -> None:
+    plan = scheduler(slice_seconds=1.0)
+    works = [Work(0, 0, 1), Work(0, 1, 9000, lane="study")]
 
-    assert place(PROMPT, fresh, can_trim=True) == Placement(1, 0, source=0, shared=100)
-    assert place(PROMPT, later, can_trim=True) == Placement(1, 0, source=0, shared=99)
+    plan.did_prefill(0, 1.5, others_waited=True, lane="study")
 
-
-def test_memory_that_cannot_be_cut_is_shared_only_whole() -> None:
-    longer = np.concatenate([PROMPT, PROMPT[:5]])
-    partly = [view(0, free=False, tokens=longer, computed=0), view(1, free=True)]
-    whole = [view(0, free=False, tokens=PROMPT, computed=0), view(1, free=True)]
-    left_behind = [view(0, free=True, tokens=PROMPT, computed=100)]
-
-    assert place(PROMPT, partly, can_trim=False) == Placement(1)
-    assert place(longer, whole, can_trim=False) == Placement(1, 0, source=0, shared=100)
-    assert place(PROMPT, left_behind, can_trim=False) == Placement(0)
-    assert place(longer, left_behind, can_trim=False) == Placement(0, kept=100)
-
-
-def test_short_beginnings_are_not_worth_a_copy() -> None:
-    other = np.concatenate([PROMPT[: LEAST_SHARED - 1], PROMPT + 700])
-    slots = [view(0, free=False, tokens=other), view(1, free=True)]
-
-    assert place(PROMPT, slots, can_trim=True) == Placement(1)
-    assert least_shared_tokens(4_000_000_000, 0.01) == 200
-    assert least_shared_tokens(4_000_000_000, 0.0) == LEAST_SHARED
-
-
-def test_a_gap_is_closed_when_its_cost_over_the_rest_is_higher_than_a_move() -> None:
-    active = [(0, 500), (3, 400)]
-
-    assert compaction(active, weight_bytes=10**9, stream_bytes=10**9) == (3, 1)
-    assert compaction(active, weight_bytes=10**6, stream_bytes=10**9) is None
-    assert compaction([(0, 500), (1, 400)], weight_bytes=10**9, stream_bytes=1) is None
-    assert compaction([], weight_bytes=1, stream_bytes=1) is None
+    assert plan.next_step(works) == Decode((0,))
+    assert plan.prefill_seconds_per_token == 0.0

@@ -1,0 +1,242 @@
+"""Which lane a thought goes to, and how it gets from one to the next.
+
+    waiting ──admit──▶ streams                      alone, with a memory of its own
+               │          └──▶ study ──▶ streams    the same; its long prompt is computed in the prefill lane
+               └────────▶ study ──▶ forks           together with others, from one long beginning
+
+The lanes beside the streams are opened when first needed. A model whose memory cannot be cut, or a plan without room for
+them, works with streams alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from monk.engine.archive import Archive
+from monk.engine.counters import Counters
+from monk.engine.forks import Forks
+from monk.engine.frames import Image
+from monk.engine.grouping import Candidate, Group, best_group
+from monk.engine.native import Logits, Model
+from monk.engine.order import Waiting, order
+from monk.engine.scheduler import Prefill, Scheduler, Step, Work
+from monk.engine.sequence import Sequence
+from monk.engine.streams import StreamFacts, Streams
+from monk.engine.study import Reading, Study
+from monk.engine.voice import Voice
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerConfig:
+    """The engine's settings after all choices were made."""
+
+    context: int
+    chunk: int
+    weight_bytes: int
+    stream_bytes: int
+    block_tokens: int = 1024  # a prompt that misses at least this many tokens is computed in the prefill lane
+    prefill_slice_seconds: float = 1.0
+    decode_share: float = 0.25
+    flush_seconds: float = 0.1
+    share_prefixes: bool = True
+    flash_attention: bool = False  # with it a fork lane is no faster than streams
+
+
+class Lanes:
+    """All of them and the line before them. One thread. `archive`: where blocks of KV are kept, if anywhere."""
+
+    def __init__(
+        self,
+        model: Model,
+        config: RunnerConfig,
+        scheduler: Scheduler,
+        voice: Voice,
+        counters: Counters,
+        archive: Archive | None,
+    ) -> None:
+        self._model = model
+        self._config = config
+        self._scheduler = scheduler
+        self._voice = voice
+        self._counters = counters
+        self._keeps_blocks = archive is not None and model.can_trim
+        facts = StreamFacts(model.can_trim, config.weight_bytes, config.stream_bytes, config.share_prefixes)
+        self._streams = Streams(model.streams, facts, scheduler, voice, counters, self._send_to_study)
+        self._study = Study(lambda: model.open_lane("prefill"), archive, self._streams, scheduler, voice, counters)
+        self._forks: Forks | None = None
+        self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention
+        self.waiting: list[Sequence] = []
+        self._news = False  # somebody came or went since groups were last looked for
+        if archive is not None and not model.can_trim:
+            log.warning("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
+
+    # --- the line
+
+    def enter(self, sequence: Sequence) -> None:
+        self.waiting.append(sequence)
+        self._news = True
+
+    @property
+    def num_seated(self) -> int:
+        return len(self._streams.owners) + (len(self._forks.owners) if self._forks is not None else 0)
+
+    def admit(self) -> None:
+        """Seats for as many as there are, in the best order; then copies and moves that have become possible."""
+        if self._news:
+            self._news = False
+            self._join_forks()
+            self._form_group()
+        if self.waiting and self._streams.has_free_slot:
+            self._seat_in_streams()
+        self._streams.settle(somebody_waits=bool(self.waiting))
+
+    def _seat_in_streams(self) -> None:
+        """Who comes next may depend on who has just been seated."""
+        while self.waiting and self._streams.has_free_slot:
+            sequence = self.waiting[self._next_place()]
+            self.waiting.remove(sequence)
+            self._streams.seat(sequence)
+
+    def _next_place(self) -> int:
+        if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself
+            return min(range(len(self.waiting)), key=lambda at: -self.waiting[at].request.priority)
+        now = time.monotonic()
+        line = [_waiting(sequence, now) for sequence in self.waiting]
+        held = [owner.row for owner in self._streams.owners]
+        return order(line, held, None, self._scheduler.decode_step_seconds)[0]
+
+    def leave(self, sequence: Sequence, *, keep: bool) -> None:
+        """The thought is over. `keep`: what it computed may be used by others."""
+        self._news = True
+        if sequence.lane is None:
+            self.waiting.remove(sequence)
+            return
+        if sequence.lane == "fork":
+            self._leave_fork(sequence)
+        else:
+            self._study.drop(sequence)
+            self._streams.release(sequence, keep=keep)
+
+    # --- steps
+
+    def works(self) -> list[Work]:
+        forks = self._forks.works() if self._forks is not None else []
+        return [*self._streams.works(), *self._study.works(), *forks]
+
+    def run(self, step: Step, *, others_waited: bool) -> None:
+        """`others_waited`: somebody could have decoded meanwhile."""
+        if not isinstance(step, Prefill):
+            (self._forks if step.lane == "fork" and self._forks is not None else self._streams).decode(step)
+        elif step.lane == "study":
+            self._study.prefill(step, others_waited=others_waited)
+        elif step.lane == "fork" and self._forks is not None:
+            self._forks.prefill(step, others_waited=others_waited)
+        else:
+            self._streams.prefill(step, others_waited=others_waited)
+
+    # --- the prefill lane
+
+    def _send_to_study(self, sequence: Sequence, missing: int) -> bool:
+        """True if the prefill lane computes the rest of this prompt."""
+        if not self._keeps_blocks or missing < self._config.block_tokens or not self._study.open():
+            return False
+        sequence.in_study = True
+
+        def done(image: Image | None, logits: Logits | None) -> None:
+            if image is None or logits is None:
+                sequence.in_study = False  # its slot computes it
+            else:
+                self._streams.receive(sequence, image, logits)
+
+        self._study.ask(Reading(sequence.row, sequence.order, sequence, wants_logits=True, done=done))
+        return True
+
+    # --- the fork lane
+
+    def _join_forks(self) -> None:
+        """Let those in who share what is in the fork lane already."""
+        if self._forks is None:
+            return
+        for sequence in list(self.waiting):
+            if self._forks.takes(sequence, self._streams.kept_for(sequence.row)):
+                self.waiting.remove(sequence)
+                self._forks.join(sequence)
+
+    def _form_group(self) -> None:
+        """Fork those who share a beginning, if the lane is free; also those whose prompt is not computed yet."""
+        if not self._may_fork or (self._forks is not None and not self._forks.is_empty):
+            return
+        early = [owner for owner in self._streams.owners if owner.pending > 1 and not owner.num_decoded]
+        candidates = sorted((item for item in [*self.waiting, *early] if not item.no_fork), key=lambda item: item.order)
+        if len(candidates) < 2:
+            return
+        group = self._best_group(candidates)
+        if group is not None and self._open_forks():
+            self._gather([candidates[place] for place in group.members], group.length)
+
+    def _best_group(self, candidates: list[Sequence]) -> Group | None:
+        cells, members = self._model.fork_size
+        rows = [Candidate(item.row, item.remaining) for item in candidates]
+        return best_group(rows, cells, members)
+
+    def _open_forks(self) -> bool:
+        """Have both lanes ready; if that fails once, it is not tried again."""
+        if self._forks is None and self._study.open():
+            lane = self._model.open_lane("fork")
+            if lane is not None:
+                self._forks = Forks(
+                    lane, self._scheduler, self._voice, self._counters, self._config.block_tokens, self._send_back
+                )
+        self._may_fork = self._forks is not None
+        return self._may_fork
+
+    def _gather(self, members: list[Sequence], length: int) -> None:
+        """Take the members out of where they are, and have their beginning computed."""
+        assert self._forks is not None
+        for sequence in members:
+            if sequence.lane is None:
+                self.waiting.remove(sequence)
+            else:
+                self._study.drop(sequence)
+                self._streams.release(sequence, keep=True)
+        shared = members[0].row[:length]
+        self._forks.form(shared, members)
+        self._ask_for_beginning(members[0])
+
+    def _ask_for_beginning(self, payer: Sequence) -> None:
+        forks = self._forks
+        assert forks is not None
+        reading = Reading(
+            forks.shared, payer.order, payer, wants_logits=False, done=lambda image, _logits: forks.receive(image)
+        )
+        self._study.ask(reading)
+
+    def _leave_fork(self, sequence: Sequence) -> None:
+        """If it was the one whose beginning is being computed, another member takes over."""
+        assert self._forks is not None
+        was_payer = self._study.is_for(sequence)
+        self._study.drop(sequence)
+        self._forks.release(sequence)
+        if was_payer and (others := self._forks.owners):
+            self._ask_for_beginning(min(others, key=lambda item: item.order))
+
+    def _send_back(self, sequence: Sequence) -> None:
+        self.waiting.insert(0, sequence)
+        self._news = True
+
+
+def _waiting(sequence: Sequence, now: float) -> Waiting:
+    waited = now - sequence.arrived_at
+    deadline = sequence.request.deadline_seconds
+    return Waiting(
+        arrival=sequence.order,
+        tokens=sequence.row,
+        max_new_tokens=max(1, sequence.remaining),
+        priority=sequence.request.priority,
+        waited_seconds=waited,
+        deadline_seconds=None if deadline is None else deadline - waited,
+    )

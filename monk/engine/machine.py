@@ -1,0 +1,79 @@
+"""What this machine has: memory that may be taken without swapping, and cores."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+UNBOUNDED = 1 << 62
+
+
+def measured_available_bytes() -> int:
+    """What may be taken without swapping: MemAvailable, or less if a cgroup limits this process."""
+    return min(_mem_available(), _cgroup_available())
+
+
+def _mem_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return UNBOUNDED
+
+
+def _cgroup_available() -> int:
+    """Room under the tightest limit on the way up from our cgroup, v2 and v1. Page cache counts as free."""
+    rooms = [UNBOUNDED]
+    for folder, limit_name, usage_name in _cgroup_folders():
+        limit = _read_int(folder / limit_name)
+        usage = _read_int(folder / usage_name)
+        if limit is not None and usage is not None and limit < UNBOUNDED:
+            rooms.append(limit - usage + _cgroup_cache(folder))
+    return min(rooms)
+
+
+def _cgroup_folders() -> list[tuple[Path, str, str]]:
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return []
+    folders = []
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":
+            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+        elif controllers == "memory":
+            root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+        else:
+            continue
+        leaf = root / place.lstrip("/")
+        folders += [(folder, *names) for folder in (leaf, *leaf.parents) if folder.is_relative_to(root)]
+    return folders
+
+
+def _cgroup_cache(folder: Path) -> int:
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+    except OSError:
+        return 0
+    values = dict(line.split(maxsplit=1) for line in lines)
+    return int(values.get("inactive_file", values.get("total_inactive_file", "0")))
+
+
+def _read_int(path: Path) -> int | None:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return None
+    return None if text == "max" else int(text)
+
+
+def physical_cores() -> int:
+    """Cores this process may run on, hyperthreads counted once."""
+    allowed = len(os.sched_getaffinity(0))
+    cores = set()
+    for cpu in os.sched_getaffinity(0):
+        try:
+            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip())
+        except OSError:
+            return allowed
+    return max(1, min(len(cores), allowed))

@@ -1,0 +1,100 @@
+"""Which slot a thought gets, and with whom it shares a beginning. Pure arithmetic over plain values: no model, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Rows
+from dataclasses import dataclass
+
+from monk.engine.sequence import Tokens, common_prefix
+
+COPY_BYTES_PER_SECOND = 2e9  # a cautious memcpy between streams; only orders of magnitude matter
+LEAST_SHARED = 16  # below this, copying costs more bookkeeping than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class SlotView:
+    """What a slot holds. `tokens` are all its owner was asked, computed or not; a free slot keeps what was computed."""
+
+    slot: int
+    free: bool
+    tokens: Tokens
+    computed: int
+    last_used: int = 0  # rising number; the free slot with the smallest is given away first
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a thought goes. `kept` tokens are already in that slot; `shared` will be copied from slot `source`."""
+
+    slot: int
+    kept: int = 0
+    source: int | None = None
+    shared: int = 0
+
+
+def place(
+    tokens: Tokens, slots: Rows[SlotView], *, can_trim: bool, least_shared: int = LEAST_SHARED
+) -> Placement | None:
+    """The slot for a thought with these tokens, or None when all are taken.
+
+    A beginning left in a free slot is used in place; one that a busy slot holds or will hold is copied. At least the
+    last token is always computed anew, for its logits, unless the source ends its prefill on exactly the same tokens. A
+    model whose memory cannot be cut back (`can_trim` false) shares only a source's whole prompt.
+    """
+    free = [view for view in slots if view.free]
+    if not free:
+        return None
+    kept = {view.slot: _kept(tokens, view, can_trim) for view in free}
+    shared = {view.slot: _shared(tokens, view, can_trim) for view in slots if not view.free}
+    keeper = max(kept, key=lambda slot: (kept[slot], -slot))
+    source = max(shared, key=lambda slot: (shared[slot], -slot), default=None)
+    if source is not None and shared[source] >= least_shared and shared[source] > kept[keeper]:
+        return Placement(_cheapest(free), 0, source, shared[source])
+    if kept[keeper] >= LEAST_SHARED:
+        return Placement(keeper, kept[keeper])
+    return Placement(_cheapest(free))
+
+
+def _cheapest(free: Rows[SlotView]) -> int:
+    """The free slot whose content is missed least: an empty one, else the one used longest ago."""
+    return min(free, key=lambda view: (view.computed > 0, view.last_used, view.slot)).slot
+
+
+def _kept(tokens: Tokens, view: SlotView, can_trim: bool) -> int:
+    """How many leading tokens are in a free slot already."""
+    same = common_prefix(tokens, view.tokens[: view.computed])
+    if not can_trim and (same < view.computed or same == len(tokens)):
+        return 0
+    return min(same, len(tokens) - 1)
+
+
+def _shared(tokens: Tokens, view: SlotView, can_trim: bool) -> int:
+    """How many leading tokens a busy slot has or will have."""
+    same = common_prefix(tokens, view.tokens)
+    still_prefilling = view.computed < len(view.tokens) - 1
+    if same == len(view.tokens) and still_prefilling:
+        return same  # taken in the moment its prefill ends
+    return min(same, len(tokens) - 1) if can_trim else 0
+
+
+def least_shared_tokens(stream_bytes: int, seconds_per_token: float) -> int:
+    """From how many shared tokens on a copy of a whole stream is cheaper than computing them."""
+    if seconds_per_token <= 0.0:
+        return LEAST_SHARED
+    return max(LEAST_SHARED, int(stream_bytes / COPY_BYTES_PER_SECOND / seconds_per_token))
+
+
+def compaction(active: Rows[tuple[int, int]], *, weight_bytes: int, stream_bytes: int) -> tuple[int, int] | None:
+    """A move (from, to) that closes the lowest gap, or None. `active` is (slot, tokens it may still decode).
+
+    A gap costs one more pass over the weights in every step; a move costs reading and writing one stream. Half of the
+    tokens a thought may still decode are taken as the ones it will.
+    """
+    taken = {slot for slot, _ in active}
+    gaps = [slot for slot in range(max(taken, default=0)) if slot not in taken]
+    if not gaps:
+        return None
+    steps = max(remaining for _, remaining in active) / 2
+    if steps * weight_bytes <= 2 * stream_bytes:
+        return None
+    return max(taken), gaps[0]

@@ -1,0 +1,151 @@
+"""Tokens drawn from logits and told to those who asked: sampling, text, stop strings, messages.
+
+Knows neither lanes nor slots. A thought may have several listeners, all of whom hear the same; the first and the last
+message of a latecomer are like everybody's, and what it missed comes in one piece.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import numpy as np
+
+from monk.engine import sampler
+from monk.engine.client import FinishReason, Message, NewTokens, PrefillProgress
+from monk.engine.counters import Counters
+from monk.engine.native import Logits
+from monk.engine.sequence import Listener, Sequence
+from monk.errors import MonkError
+
+Deliver = Callable[[str, Message | MonkError], None]
+Leave = Callable[[Sequence, bool], None]  # the thought is over; False: what it computed must not be used again
+
+
+class Vocabulary(Protocol):
+    def piece(self, token: int) -> bytes: ...
+    def is_end(self, token: int) -> bool: ...
+
+
+class Voice:
+    """One thread. `deliver(id, message)`: errors end a stream as Finished does."""
+
+    def __init__(
+        self, vocabulary: Vocabulary, counters: Counters, deliver: Deliver, leave: Leave, flush_seconds: float
+    ) -> None:
+        self._vocabulary = vocabulary
+        self._counters = counters
+        self._deliver = deliver
+        self._leave = leave
+        self._flush_seconds = flush_seconds
+        self._flushed_at = 0.0
+
+    # --- drawing
+
+    def draw(self, sequences: list[Sequence], logits: Logits) -> None:
+        """One new token for each sequence from its row of logits: [sequences, vocab]."""
+        plain = [row for row, item in enumerate(sequences) if sampler.is_plain_greedy(item.request.sampling)]
+        likeliest = sampler.greedy(logits if len(plain) == len(sequences) else logits[plain]) if plain else []
+        chosen = dict(zip(plain, likeliest, strict=True))
+        for row, sequence in enumerate(sequences):
+            token = chosen.get(row)
+            try:
+                choice = sampler.Choice(token) if token is not None else self._choose(sequence, logits[row])
+                if choice is not None:
+                    self._append(sequence, choice)
+            except MonkError as error:
+                self.fail(sequence, error)
+
+    def _choose(self, sequence: Sequence, logits: Logits) -> sampler.Choice | None:
+        """A drawn token; None if the thought ended instead."""
+        sampling = sequence.request.sampling
+        recent = sequence.tokens[-sampling.repeat_last_n :] if sampling.repeat_last_n > 0 else []
+        try:
+            return sampler.choose(logits, sampling, recent, sequence.num_answered, sequence.guard)
+        except sampler.NothingAllowed:
+            self.end(sequence, "stop")
+        return None
+
+    def _append(self, sequence: Sequence, choice: sampler.Choice) -> None:
+        if self._vocabulary.is_end(choice.token):
+            self.end(sequence, "stop")
+            return
+        if sequence.guard is not None:
+            sequence.guard.accept(choice.token)
+        sequence.tokens.append(choice.token)
+        sequence.num_decoded += 1
+        self._counters.decode_tokens += 1
+        sequence.unsent_ids.append(choice.token)
+        sequence.unsent_text.append(sequence.text.push(self._vocabulary.piece(choice.token)))
+        if choice.logprob is not None:
+            sequence.unsent_logprobs.append(choice.logprob)
+        if sequence.text.stopped:
+            self.end(sequence, "stop")
+        elif sequence.remaining <= 0:
+            self.end(sequence, "length")
+
+    # --- telling
+
+    def progress(self, sequence: Sequence, done: int) -> None:
+        """`done` tokens of the prompt are computed."""
+        for listener in sequence.listeners:
+            self._deliver(listener.id, PrefillProgress(min(done, sequence.target), sequence.target))
+
+    def catch_up(self, sequence: Sequence, listener: Listener) -> None:
+        """Tell a new listener what the others have heard."""
+        sequence.listeners.append(listener)
+        if sequence.computed:
+            done = min(sequence.computed, sequence.target)
+            self._deliver(listener.id, PrefillProgress(done, sequence.target))
+        ids = sequence.tokens[sequence.target : len(sequence.tokens) - len(sequence.unsent_ids)]
+        if ids:
+            self._deliver(listener.id, NewTokens(tuple(ids), sequence.sent_text, tuple(sequence.sent_logprobs)))
+
+    def part_with(self, sequence: Sequence, listener: Listener) -> None:
+        """One listener has heard enough; with the last one the thought ends."""
+        if len(sequence.listeners) == 1:
+            self.end(sequence, "cancelled")
+            return
+        self._send(sequence)
+        self._deliver(listener.id, sequence.finished("cancelled", listener))
+        sequence.listeners.remove(listener)
+
+    def end(self, sequence: Sequence, reason: FinishReason) -> None:
+        rest = sequence.text.finish() if reason != "paused" else ""
+        if rest:
+            sequence.unsent_text.append(rest)
+        self._send(sequence)
+        for listener in sequence.listeners:
+            self._deliver(listener.id, sequence.finished(reason, listener))
+        self._leave(sequence, True)
+
+    def fail(self, sequence: Sequence, error: MonkError) -> None:
+        self._send(sequence)
+        for listener in sequence.listeners:
+            self._deliver(listener.id, error)
+        self._leave(sequence, False)
+
+    def flush(self, sequences: Iterable[Sequence], *, force: bool = False) -> None:
+        now = time.monotonic()
+        if not force and now - self._flushed_at < self._flush_seconds:
+            return
+        self._flushed_at = now
+        for sequence in sequences:
+            self._send(sequence)
+
+    def _send(self, sequence: Sequence) -> None:
+        text = "".join(sequence.unsent_text)
+        if not sequence.unsent_ids and not text:
+            return
+        message = NewTokens(tuple(sequence.unsent_ids), text, tuple(sequence.unsent_logprobs))
+        for listener in sequence.listeners:
+            self._deliver(listener.id, message)
+        sequence.sent_text += text
+        sequence.sent_logprobs += sequence.unsent_logprobs
+        sequence.unsent_ids, sequence.unsent_text, sequence.unsent_logprobs = [], [], []
+
+
+def repeated(logits: Logits, times: int) -> Logits:
+    """One row for several thoughts with the same tokens; a copy, since the next call overwrites the original."""
+    return np.repeat(logits, times, axis=0)

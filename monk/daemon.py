@@ -157,9 +157,7 @@ def assemble(
     )
     reader = Reader(library, events, utc_now)
     alarms = Alarms()
-    clockwork = Clockwork(
-        schedules, kinds, alarms, events=events, zone=settings.timezone, now=utc_now, on_fire=workers.wake
-    )
+    clockwork = Clockwork(schedules, kinds, alarms, zone=settings.timezone, now=utc_now, on_fire=workers.wake)
     turns = Turns(workers, reader, engine, settings.stop_seconds)
     night = Night(
         calendar,
@@ -200,6 +198,7 @@ def assemble(
         reading=reader,
         forecaster=forecaster,
         started_at=utc_now(),
+        work_came=workers.wake,
     )
     return Daemon(
         services, workers, scribe, reader, alarms, night, clockwork, turns, EngineDiary(engine, events, utc_now)

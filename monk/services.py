@@ -115,3 +115,4 @@ class Services:
     forecaster: Forecaster
     started_at: datetime
     now: Callable[[], datetime] = utc_now
+    work_came: Callable[[], None] = lambda: None  # a job was stored: the dispatcher need not wait for its next round

@@ -47,11 +47,13 @@ class Shelf:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def add(self, name: str, source: Path, model: Path, now: datetime, scale: float = 1.0) -> Adapter:
+    def add(
+        self, name: str, source: Path, model: Path, now: datetime, scale: float = 1.0, told: str | None = None
+    ) -> Adapter:
         """Check an adapter (PEFT folder or GGUF file) against the model and put it on the shelf, on disk when this returns.
 
-        Raises AdapterUnusable; InvalidInput for a name or scale that cannot be; Conflict when the name is taken by
-        another adapter.
+        `told`: where it came from, if that is not `source`. Raises AdapterUnusable; InvalidInput for a name or scale that
+        cannot be; Conflict when the name is taken by another adapter.
         """
         from monk.engine import gguf_file
         from monk.lora import gguf_adapter, peft_folder
@@ -78,7 +80,7 @@ class Shelf:
                 ranks=lora.ranks,
                 alpha=lora.alpha,
                 num_bytes=size,
-                source=str(source),
+                source=told or str(source),
                 base_model=lora.base_model,
                 added_at=now.isoformat(),
             )

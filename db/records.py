@@ -135,8 +135,18 @@ class Schedules:
         with self._db.read() as session:
             return list(session.scalars(select(Schedule).where(Schedule.active).order_by(Schedule.name)))
 
-    def fire(self, schedule: Schedule, new: NewJob, next_at: datetime | None, now: datetime) -> str | None:
-        """Submit the due job and move the clock on, in one transaction. None when another turn was quicker."""
+    def fire(
+        self,
+        schedule: Schedule,
+        new: NewJob,
+        next_at: datetime | None,
+        now: datetime,
+        late: dict[str, Any] | None = None,
+    ) -> str | None:
+        """Submit the due job and move the clock on, in one transaction. None when another turn was quicker.
+
+        `late`: what to say of a run that comes after its time, as an event of the job.
+        """
         with self._db.write() as session:
             moved = session.execute(
                 update(Schedule)
@@ -146,8 +156,10 @@ class Schedules:
             )
             if moved.rowcount != 1:  # type: ignore[attr-defined]
                 return None
-            job_id = insert_job(session, new, now)["id"]
-        return str(job_id)
+            job_id = str(insert_job(session, new, now)["id"])
+            if late is not None:
+                record(session, "late", late, now, job_id=job_id)
+        return job_id
 
 
 class Facts:

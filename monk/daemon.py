@@ -42,6 +42,7 @@ from monk.lock import lock_home, prepare_home
 from monk.logs import setup as setup_logs
 from monk.night import Calendar, Night
 from monk.notify import Notifier, WatchdogFeeder
+from monk.pressure import PressureWatch
 from monk.pulse import answers
 from monk.reading import Reader
 from monk.report import MorningReporter
@@ -77,6 +78,7 @@ class Daemon:
     clockwork: Clockwork
     turns: Turns
     diary: EngineDiary
+    pressure: PressureWatch
 
 
 def serve(settings: Settings) -> int:
@@ -157,10 +159,14 @@ def assemble(
     )
     reader = Reader(library, events, utc_now)
     alarms = Alarms()
-    clockwork = Clockwork(
-        schedules, kinds, alarms, events=events, zone=settings.timezone, now=utc_now, on_fire=workers.wake
+    clockwork = Clockwork(schedules, kinds, alarms, zone=settings.timezone, now=utc_now, on_fire=workers.wake)
+    turns = Turns(
+        workers,
+        reader,
+        engine,
+        settings.stop_seconds,
+        warn=lambda message: events.tell("warning", {"what": "pressure", "message": message}, utc_now()),
     )
-    turns = Turns(workers, reader, engine, settings.stop_seconds)
     night = Night(
         calendar,
         nights,
@@ -200,10 +206,17 @@ def assemble(
         reading=reader,
         forecaster=forecaster,
         started_at=utc_now(),
+        work_came=workers.wake,
+        problem=lambda: turns.held or workers.problem or scribe.problem,
     )
-    return Daemon(
-        services, workers, scribe, reader, alarms, night, clockwork, turns, EngineDiary(engine, events, utc_now)
-    )
+    diary = EngineDiary(engine, events, utc_now)
+    pressure = PressureWatch(pressure_limits(settings), turns.hold, turns.release)
+    return Daemon(services, workers, scribe, reader, alarms, night, clockwork, turns, diary, pressure)
+
+
+def pressure_limits(settings: Settings) -> dict[str, float]:
+    """Percent by resource, as `pressure.py` wants them."""
+    return {name: getattr(settings, f"{name}_pressure_percent") for name in ("memory", "io", "cpu")}
 
 
 def engine_config(settings: Settings) -> EngineConfig:
@@ -249,12 +262,14 @@ def start(daemon: Daemon) -> None:
     daemon.alarms.start()
     daemon.clockwork.start()
     daemon.night.start()
+    daemon.pressure.start()
     daemon.reader.request_sync()
 
 
 def stop(daemon: Daemon, seconds: float) -> None:
     """Save everything within about `seconds`."""
     daemon.turns.abandoned()
+    daemon.pressure.stop()
     daemon.alarms.stop()
     daemon.workers.stop(seconds)
     daemon.services.engine.stop()
@@ -306,7 +321,7 @@ def status_line(daemon: Daemon) -> str:
     ]
     if engine.decode_seconds > 0:
         parts.append(f"{engine.decode_tokens / engine.decode_seconds:.1f} tok/s")
-    if (problem := daemon.workers.problem or daemon.scribe.problem) is not None:
+    if (problem := services.problem()) is not None:
         parts.append(problem)
     return " · ".join(parts)
 

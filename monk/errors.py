@@ -14,6 +14,7 @@
     │   └── DatabaseTooNew          database_too_new        500     2
     ├── ModelUnusable               model_unusable          500     2   missing, truncated, not GGUF, wrong hash
     │   └── MemoryTooSmall          memory_too_small        500     2   carries the figures
+    ├── AdapterUnusable             adapter_unusable        422     2   broken, hostile, or for another model
     ├── DocumentUnreadable          document_unreadable     422     2   broken, encrypted, scanned, too large
     ├── DeadlinePassed              deadline_passed         409     1
     ├── EngineFailed                engine_failed           500     1   the engine refused or lost one thought
@@ -133,6 +134,14 @@ class MemoryTooSmall(ModelUnusable):
     """Model, KV and buffers do not fit. Facts: needed_bytes, available_bytes, and the parts by name."""
 
     code = "memory_too_small"
+
+
+class AdapterUnusable(MonkError):
+    """A LoRA that cannot be read, is not expressible, or does not fit the model; the text names both sides."""
+
+    code = "adapter_unusable"
+    http_status = 422
+    exit_status = 2
 
 
 class DocumentUnreadable(MonkError):

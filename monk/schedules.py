@@ -14,7 +14,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from db.events import Events
 from db.models import Schedule
 from db.queue import NewJob
 from db.records import Schedules
@@ -43,7 +42,6 @@ class Clockwork:
         kinds: Kinds,
         alarms: Alarms,
         *,
-        events: Events,
         zone: str | None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_fire: Callable[[], None] = lambda: None,
@@ -52,7 +50,6 @@ class Clockwork:
         self._schedules = schedules
         self._kinds = kinds
         self._alarms = alarms
-        self._events = events
         self._zone = named_zone(zone)
         self._now = now
         self._on_fire = on_fire
@@ -116,25 +113,26 @@ class Clockwork:
         due_at = schedule.next_at
         assert due_at is not None
         late = (now - due_at).total_seconds()
-        new = replace(
-            self._job_of(schedule, now), schedule_id=schedule.id, late_by_seconds=late if late >= LATE_SECONDS else None
-        )
-        job_id = self._schedules.fire(schedule, new, following, now)
+        new = replace(self._job_of(schedule, now), schedule_id=schedule.id)
+        told = None
+        if late >= LATE_SECONDS:
+            new = replace(new, late_by_seconds=late)
+            told = self._lateness(schedule, due_at, now)
+        job_id = self._schedules.fire(schedule, new, following, now, told)
         if job_id is None:
             return
         self._on_fire()
         logger.info(
             "schedule submitted its job", extra={"job_id": job_id, "schedule": schedule.name, "late_seconds": late}
         )
-        if new.late_by_seconds is not None:
-            missed = count_runs(schedule.cron, due_at, now, self._zone, MOST_COUNTED)
-            told = {
-                "schedule": schedule.name,
-                "due_at": due_at.isoformat(),
-                "late_by_seconds": late,
-                "runs_missed": missed,
-            }
-            self._events.tell("late", told, now, job_id=job_id)
+
+    def _lateness(self, schedule: Schedule, due_at: datetime, now: datetime) -> dict[str, Any]:
+        return {
+            "schedule": schedule.name,
+            "due_at": due_at.isoformat(),
+            "late_by_seconds": (now - due_at).total_seconds(),
+            "runs_missed": count_runs(schedule.cron, due_at, now, self._zone, MOST_COUNTED),
+        }
 
     def _job_of(self, schedule: Schedule, now: datetime) -> NewJob:
         """The job of this run. One that no longer fits its kind is submitted as it is: it fails in sight, in the report."""

@@ -115,3 +115,5 @@ class Services:
     forecaster: Forecaster
     started_at: datetime
     now: Callable[[], datetime] = utc_now
+    problem: Callable[[], str | None] = lambda: None  # what keeps jobs from running, in a line
+    work_came: Callable[[], None] = lambda: None  # a job was stored: the dispatcher need not wait for its next round

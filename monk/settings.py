@@ -22,6 +22,7 @@ from monk.errors import MonkError, SettingsInvalid
 PREFIX = "MONK_"
 FOR_BENCHES = frozenset({"MONK_EVAL_DATA"})  # read by tests/bench only
 KvType = Literal["f16", "bf16", "f32", "q8_0"]
+Percent = Annotated[float, Field(ge=0, le=100)]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -71,6 +72,13 @@ class Settings(BaseSettings):
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")
     memory_reserve_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
         ByteSize(1 << 30), description="Memory left free for everything else when the engine plans its own"
+    )
+    memory_pressure_percent: Percent = Field(
+        20.0, description="Jobs pause while others wait for memory more than this share of the time; 0: never"
+    )
+    io_pressure_percent: Percent = Field(0.0, description="The same for the disk")
+    cpu_pressure_percent: Percent = Field(
+        0.0, description="The same for the processor; the engine is the last in line for it anyway"
     )
     mlock: bool = Field(False, description="Lock the weights in memory")
     mmap: bool = Field(True, description="Map the weights from the file instead of reading a copy")

@@ -58,6 +58,7 @@ class Workers:
         self._changed = threading.Condition()
         self._open = False
         self._stopped = False
+        self._why_closed = "the night closed"
         self._runs: dict[str, tuple[Run, threading.Thread]] = {}
         self._ended: set[str] = set()
         self._threads = [
@@ -79,11 +80,12 @@ class Workers:
             self._open = True
             self._changed.notify_all()
 
-    def close(self, seconds: float) -> bool:
+    def close(self, seconds: float, why: str = "the night closed") -> bool:
         """Pause every job where it stands and wait until all are saved. False when some were not after `seconds`."""
         deadline = time.monotonic() + seconds
         with self._changed:
             self._open = False
+            self._why_closed = why
             for run, _ in self._runs.values():
                 run.pausing.set()
             self._changed.notify_all()
@@ -187,7 +189,7 @@ class Workers:
         try:
             result = self._kinds.get(job.kind).run(run)
         except Paused:
-            return lambda: self._queue.release(job, self._now(), "the night closed")
+            return lambda: self._queue.release(job, self._now(), self._why_closed)
         except LeaseLost as exc:
             return _raising(exc)
         except MonkError as exc:

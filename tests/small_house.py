@@ -138,7 +138,7 @@ def small_house(database: Database, **settings: Any) -> Services:
         events=Events(database),
         nights=nights,
         reports=reports,
-        timetable=Clockwork(Schedules(database), kinds, Alarms(), events=Events(database), zone=chosen.timezone),
+        timetable=Clockwork(Schedules(database), kinds, Alarms(), zone=chosen.timezone),
         kinds=kinds,
         engine=IdleEngine(),  # type: ignore[arg-type]  # what HTTP asks of an engine is its status
         library=SmallLibrary(),  # type: ignore[arg-type]  # and of the library a search

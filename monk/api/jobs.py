@@ -61,6 +61,7 @@ async def submit(request: Request) -> Response:
     read = asyncio.to_thread if len(sent.body) > LARGE_BODY_BYTES else _at_once
     new = await read(new_job, sent, services.kinds, services.now())
     told, created = await parts.submitter.submit(new)
+    services.work_came()
     location = {"location": f"/jobs/{told['id']}"}
     return JsonResponse(told, status_code=201 if created else 200, headers=location)
 
@@ -103,6 +104,7 @@ async def retry(request: Request, job_id: str) -> Response:
     if wanted.deadline is not None and wanted.deadline <= now:
         raise InvalidInput(f"deadline {iso(wanted.deadline)} has passed; give a later one", param="deadline")
     job = await run_in_threadpool(services.queue.retry, known_id(job_id), now, wanted.deadline)
+    services.work_came()
     return JsonResponse(await run_in_threadpool(_summary, services, job))
 
 

@@ -48,7 +48,7 @@ def status(request: Request) -> Response:
             "disk": {"free_bytes": disk_free, "total_bytes": disk_total},
             "memory": {"available_bytes": available, "total_bytes": total, "daemon_rss_bytes": daemon_rss_bytes()},
             "database": {"bytes": database_bytes(services.database.path)},
-            "problems": problems(engine, reading, disk_free, kind_problems),
+            "problems": problems(engine, reading, disk_free, [*kind_problems, *_held(services)]),
         }
     )
 
@@ -103,9 +103,9 @@ def engine_view(status: EngineStatus) -> dict[str, Any]:
     }
 
 
-def problems(engine: EngineStatus, reading: dict[str, Any], disk_free: int, kind_problems: list[str]) -> list[str]:
-    """What a person should look at, one line each; empty when all is well."""
-    found = list(kind_problems)
+def problems(engine: EngineStatus, reading: dict[str, Any], disk_free: int, known: list[str]) -> list[str]:
+    """What a person should look at, one line each; empty when all is well. `known`: what others found already."""
+    found = list(known)
     if engine.state in ("failed", "restarting"):
         found.append(f"the engine is {engine.state}: {engine.last_error or 'it gave no reason'}")
     if reading.get("error"):
@@ -113,6 +113,11 @@ def problems(engine: EngineStatus, reading: dict[str, Any], disk_free: int, kind
     if disk_free < LOW_DISK_BYTES:
         found.append(f"only {disk_free >> 20} MiB are free where the home is; make room before the night")
     return found
+
+
+def _held(services: Services) -> list[str]:
+    problem = services.problem()
+    return [] if problem is None else [f"jobs do not run: {problem}"]
 
 
 def _card(card: ModelCard | None) -> dict[str, Any] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from monk.cli import corpus, daemon, demo, house, jobs, night, report, schedule, service, status, submit
+from monk.cli import adapter, corpus, daemon, demo, house, jobs, night, report, schedule, service, status, submit
 
 
 def _version(wanted: bool) -> None:
@@ -44,6 +44,7 @@ def _tree() -> typer.Typer:
     top.command("report")(report.report)
     top.add_typer(_corpus(), name="corpus")
     top.add_typer(_schedule(), name="schedule")
+    top.add_typer(_adapter(), name="adapter")
     top.command("doctor")(house.doctor)
     top.command("backup")(house.backup)
     top.command("restore")(house.restore)
@@ -65,6 +66,15 @@ def _schedule() -> typer.Typer:
     group.command("add")(schedule.add)
     group.command("list")(schedule.list_)
     group.command("remove")(schedule.remove)
+    return group
+
+
+def _adapter() -> typer.Typer:
+    group = _new("LoRA adapters that the model can wear.")
+    group.command("add")(adapter.add)
+    group.command("list")(adapter.list_)
+    group.command("show")(adapter.show)
+    group.command("remove")(adapter.remove)
     return group
 
 

@@ -22,17 +22,21 @@ def sync(
 ) -> int:
     """Read what is new or changed, and forget what is gone."""
     from monk.cli.session import connect
-    from monk.cli.terminal import say, say_json
+    from monk.cli.terminal import one_line, say, say_json, tell
+    from monk.client import class_of
 
     with connect() as daemon:
         state = daemon.post("/corpus/sync")
         if wait:
             state = wait_for_sync(daemon)
+    failed = wait and state.get("state") == "failed"
     if json:
         say_json(state)
+    elif failed:
+        tell(f"monk: {one_line(str(state.get('error')))}")
     else:
         say(sentence(state))
-    return 1 if wait and state.get("state") == "failed" else 0
+    return class_of(str(state.get("code"))).exit_status if failed else 0
 
 
 def search(

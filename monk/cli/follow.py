@@ -159,7 +159,5 @@ def _note(type_: str, facts: dict[str, Any]) -> str:
             return "back in the queue after a crash"
         case "error":
             return f"error: {facts.get('message')}; again in {spelled(facts.get('retry_in_seconds') or 0)}"
-        case "failed" | "cancelled":
-            return f"{type_} {facts.get('message') or ''}".rstrip()
         case _:
             return ""

@@ -73,9 +73,18 @@ def cancel(ids: Ids, json: AsJson = False) -> None:
     _each(ids, "cancel", json)
 
 
-def retry(ids: Ids, json: AsJson = False) -> None:
+def retry(
+    ids: Ids,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="WHEN", help="A new deadline: 06:30, 2h, or RFC 3339.")
+    ] = None,
+    json: AsJson = False,
+) -> None:
     """Put failed or cancelled jobs back in the queue. What they had finished is not done again."""
-    _each(ids, "retry", json)
+    from monk.cli.session import moment_from
+
+    moment = moment_from(deadline, "--deadline")
+    _each(ids, "retry", json, {"deadline": moment} if moment is not None else None)
 
 
 def kinds(json: AsJson = False) -> None:
@@ -132,14 +141,14 @@ def _listed(daemon: Client, limit: int | None, **where: Any) -> tuple[list[dict[
     return found, cursor
 
 
-def _each(ids: list[str], verb: str, json: bool) -> None:
+def _each(ids: list[str], verb: str, json: bool, fields: dict[str, Any] | None = None) -> None:
     from monk.cli.session import connect
     from monk.cli.terminal import say, say_json
 
     changed = []
     with connect() as daemon:
         for given in ids:
-            job = daemon.post(f"/jobs/{resolve(daemon, given)}/{verb}")
+            job = daemon.post(f"/jobs/{resolve(daemon, given)}/{verb}", fields)
             changed.append(job)
             if not json:
                 say(f"{job['id']} {job['state']}")

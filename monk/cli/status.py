@@ -75,7 +75,7 @@ def _corpus(corpus: dict[str, Any]) -> str:
     if corpus.get("state") in ("reading", "failed"):
         return sentence(corpus)
     last = corpus.get("last") or {}
-    told = ", ".join(f"{value} {name}" for name, value in last.items() if isinstance(value, int) and value)
+    told = ", ".join(f"{value} {name}" for name, value in last.items() if value and type(value) is int)
     return f"corpus: {corpus.get('folder', '?')}{f', last sync: {told}' if told else ''}"
 
 

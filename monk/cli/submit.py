@@ -165,12 +165,14 @@ def _say_accepted(job: dict[str, Any], json: bool) -> None:
 def _say_ended(job: dict[str, Any], json: bool) -> int:
     from monk.cli.terminal import one_line, say_json, say_markdown, tell
     from monk.cli.views import answer
+    from monk.client import class_of
 
+    done, error = job["state"] == "done", job.get("error") or {}
     if json:
         say_json(job)
-    elif job["state"] == "done":
+    elif done:
         say_markdown(answer(job))
     else:
-        why = (job.get("error") or {}).get("message") or ""
+        why = error.get("message") or ""
         tell(one_line(f"monk: {job['id']} {job['state']}{': ' if why else ''}{why}"))
-    return 0 if job["state"] == "done" else 1
+    return 0 if done else class_of(str(error.get("code"))).exit_status

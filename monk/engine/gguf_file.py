@@ -183,10 +183,10 @@ def read(path: Path) -> GgufFile:
     first_metadata: dict[str, Any] = {}
     tensors: list[Tensor] = []
     for index, part in enumerate(parts):
-        metadata, table = _read_part(part)
-        tensors += table
+        table = read_table(part)
+        tensors += table.tensors
         if index == 0:
-            first_metadata = metadata
+            first_metadata = table.metadata
     model = GgufFile(path, parts, first_metadata, tuple(tensors))
     _check_sense(model)
     return model
@@ -204,7 +204,17 @@ def _parts(path: Path) -> tuple[Path, ...]:
     return tuple(path.with_name(f"{match['stem']}-{part:05d}-of-{total:05d}.gguf") for part in range(1, total + 1))
 
 
-def _read_part(path: Path) -> tuple[dict[str, Any], list[Tensor]]:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One file's header, whatever it holds: a model, a part of one, an adapter."""
+
+    metadata: dict[str, Any]
+    tensors: list[Tensor]
+    data_start: int  # byte in the file from which tensor offsets count
+
+
+def read_table(path: Path) -> Table:
+    """The header of one GGUF file, every length checked against the file's size. Raises ModelUnusable."""
     try:
         size = path.stat().st_size
         if path.is_dir():
@@ -232,7 +242,7 @@ class _Header:
         self._size = len(view)
         self._at = 4
 
-    def read(self) -> tuple[dict[str, Any], list[Tensor]]:
+    def read(self) -> Table:
         try:
             return self._read()
         except struct.error as exc:
@@ -240,7 +250,7 @@ class _Header:
         except UnicodeDecodeError as exc:
             raise self._absurd("a key is not text") from exc
 
-    def _read(self) -> tuple[dict[str, Any], list[Tensor]]:
+    def _read(self) -> Table:
         version = self._scalar("I")
         if version not in VERSIONS:
             raise self._absurd(f"GGUF version {version}, known are 2 and 3")
@@ -249,8 +259,7 @@ class _Header:
             raise self._absurd(f"{num_tensors} tensors and {num_keys} metadata keys")
         metadata = dict(self._pair() for _ in range(num_keys))
         tensors = [self._tensor() for _ in range(num_tensors)]
-        self._check_extent(metadata, tensors)
-        return metadata, tensors
+        return Table(metadata, tensors, self._check_extent(metadata, tensors))
 
     def _pair(self) -> tuple[str, Any]:
         key = self._string()
@@ -301,7 +310,8 @@ class _Header:
         self._at = end
         return text
 
-    def _check_extent(self, metadata: dict[str, Any], tensors: list[Tensor]) -> None:
+    def _check_extent(self, metadata: dict[str, Any], tensors: list[Tensor]) -> int:
+        """Where the data begins."""
         alignment = metadata.get("general.alignment", 32)
         if not isinstance(alignment, int) or alignment <= 0:
             raise self._absurd(f"alignment {alignment}")
@@ -310,6 +320,7 @@ class _Header:
         needed = max(ends, default=self._at)
         if needed > self._size:
             raise self._truncated(f"its tensors end at byte {needed}", needed)
+        return start
 
     def _truncated(self, what: str, needed: int | None = None) -> ModelUnusable:
         text = f"{self._path} is truncated: {what}, the file has {self._size} bytes; download it again"

@@ -240,7 +240,8 @@ class EngineProcess:
         child = self._child
         if child is not None:
             last_words = child.bury()
-            self._last_error = child.verdict or last_words or self._last_error
+            if self._state != "failed" and not self._stopping.is_set():  # a reason that was told, or a stop, stands
+                self._last_error = child.verdict or last_words
         with self._lock:
             self._child = None
             if self._state in ("starting", "ready"):

@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -71,6 +72,22 @@ def test_curl_takes_json_without_a_content_type(server: ApiServer) -> None:
     )
 
     assert json.loads(told.stdout)["kind"] == "answer"
+
+
+def test_whoever_runs_jobs_hears_of_a_new_one_at_once(database: Database) -> None:
+    heard = threading.Semaphore(0)
+    services = replace(small_house(database, port=0), work_came=heard.release)
+    server = ApiServer(create_app(services), services.settings)
+    server.start()
+    try:
+        with httpx.Client(base_url=server.address, trust_env=False, timeout=20) as client:
+            job = client.post("/jobs", json=GOOD).json()
+            assert heard.acquire(timeout=1.0)
+            client.post(f"/jobs/{job['id']}/cancel")
+            client.post(f"/jobs/{job['id']}/retry")
+            assert heard.acquire(timeout=1.0)
+    finally:
+        server.stop(5.0)
 
 
 def test_a_repeated_key_gives_the_earlier_job_and_another_question_a_conflict(client: httpx.Client) -> None:

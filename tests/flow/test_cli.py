@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,20 @@ def test_jobs_are_cancelled_and_retried(house: House) -> None:
     run_to_the_end_of_another(house)
     house.monk("cancel", "last", status=2)
     assert "is done; only a waiting, queued or running job can be cancelled" in house.err
+
+
+def test_a_job_whose_deadline_passed_is_retried_with_a_new_one(house: House) -> None:
+    soon = utc_now() + timedelta(milliseconds=50)
+    job, _ = house.services.queue.submit(a_job("too late", deadline=soon), utc_now())
+    house.services.queue.fail_overdue(utc_now() + timedelta(seconds=1))
+    house.monk("retry", job.id, status=2)
+    assert "the deadline of" in house.err and "give a new one" in house.err
+
+    retried = house.json("retry", job.id, "--deadline", "2h")["jobs"][0]
+
+    assert retried["state"] == "queued"
+    wanted = utc_now() + timedelta(hours=2)
+    assert abs((datetime.fromisoformat(retried["deadline"]) - wanted).total_seconds()) < 60
 
 
 def run_to_the_end_of_another(house: House) -> None:

@@ -234,3 +234,36 @@ def test_after_a_restart_running_jobs_go_on(home: Path, corpus: Path, database: 
     wait_state(second, job_id, "done")
     stop(second, 10.0)
     assert (second.services.queue.get(job_id).result or {})["answer"] == STORY.strip()
+
+
+def test_jobs_are_held_while_others_need_the_machine_and_go_on_from_their_last_token(daemon: Daemon) -> None:
+    job_id = submit(daemon)
+    daemon.services.night.open_now(None)
+    wait(lambda: saved_tokens(daemon, job_id) > 0, "a saved token")
+
+    daemon.turns.hold("others wait for memory (35%)")
+    kept = saved_tokens(daemon, job_id)
+    held = state(daemon, job_id)
+    memory_given_back = engine(daemon).status().state
+    problem = daemon.services.problem()
+    daemon.turns.release()
+    wait_state(daemon, job_id, "done")
+
+    assert (held, memory_given_back, problem) == ("queued", "off", "others wait for memory (35%)")
+    assert kept > 0 and daemon.services.problem() is None
+    assert (daemon.services.queue.get(job_id).result or {})["answer"].strip() == STORY.strip()
+    daemon.services.night.close_now()
+    report = wait(lambda: daemon.services.reports.listing(limit=1, cursor=None)[0], "a report")[0]
+    assert "the model's memory given back: others wait for memory (35%)" in daemon.services.reporter.render(
+        report, "md"
+    )
+
+
+def test_a_night_that_opens_while_the_machine_is_needed_waits_for_its_release(daemon: Daemon) -> None:
+    daemon.turns.hold("others wait for memory (35%)")
+    job_id = submit(daemon)
+    daemon.services.night.open_now(None)
+
+    assert engine(daemon).status().state == "off" and state(daemon, job_id) == "queued"
+    daemon.turns.release()
+    wait_state(daemon, job_id, "done")

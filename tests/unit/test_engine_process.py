@@ -64,6 +64,7 @@ def test_a_missing_model_is_a_failure_that_stays(start: Callable[..., EngineProc
     with pytest.raises(ModelUnusable, match="does not exist"):
         engine.card(PATIENCE_SECONDS)
 
+    engine.stop()  # the child is gone for certain: its exit status must not have replaced the reason
     status = engine.status()
     assert status.state == "failed" and status.num_restarts == 0
     assert status.last_error is not None and "does not exist" in status.last_error

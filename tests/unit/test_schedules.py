@@ -177,7 +177,6 @@ class Run:
             self.schedules,
             Kinds(None),
             Alarms(),
-            events=self.events,
             zone="Europe/Berlin",
             now=lambda: self.time,
             on_fire=lambda: self.fired.append(self.time),

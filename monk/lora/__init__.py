@@ -1,0 +1,11 @@
+"""Adapters (LoRA): read from PEFT folders or GGUF files, checked against the model, kept by content hash.
+
+    PEFT folder ──peft_folder.read──┐
+                                    ├──▶ Lora ──check──▶ gguf_adapter.write ──▶ shelf: adapters/<sha256>.gguf
+    GGUF adapter ─gguf_adapter.read─┘
+
+llama.cpp only ever opens files that this package wrote: what comes from outside is read with every length checked, held
+against the model's own tensor table, and written anew. A wrong type of alpha, a cut file or a NaN ends here, in one line.
+
+Imports nothing here, so that `monk --help` stays instant.
+"""

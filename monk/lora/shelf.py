@@ -1,0 +1,201 @@
+"""Adapters by name, in `$MONK_HOME/adapters`: a small JSON file for each name, and the weights by content hash.
+
+    adapters/lawyer.json          {"name", "sha256", "scale", ...}
+    adapters/<sha256>.gguf        written by `gguf_adapter`, never changed; shared by all names with the same content
+
+Every change is one rename, so a reader sees the old state or the new one. What a name points to may change; the hash, which
+jobs and KV blocks go by, tells the versions apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from monk.errors import AdapterUnusable, Conflict, HomeUnusable, InvalidInput, NotFound
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
+MAX_SCALE = 100.0
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """What is known of one name on the shelf."""
+
+    name: str
+    sha256: str  # of the GGUF file
+    scale: float  # the strength it is worn with unless a job says otherwise
+    architecture: str
+    ranks: tuple[int, ...]
+    alpha: float
+    num_bytes: int
+    source: str  # where it came from, for people
+    base_model: str  # what it says it was trained on
+    added_at: str  # RFC 3339
+
+
+class Shelf:
+    """Reads the folder anew at each call: other processes change it too."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def add(
+        self, name: str, source: Path, model: Path, now: datetime, scale: float = 1.0, told: str | None = None
+    ) -> Adapter:
+        """Check an adapter (PEFT folder or GGUF file) against the model and put it on the shelf, on disk when this returns.
+
+        `told`: where it came from, if that is not `source`. Raises AdapterUnusable; InvalidInput for a name or scale that
+        cannot be; Conflict when the name is taken by another adapter.
+        """
+        from monk.engine import gguf_file
+        from monk.lora import gguf_adapter, peft_folder
+        from monk.lora.adapter import check
+
+        check_name(name)
+        check_scale(scale)
+        base = gguf_file.read(model)
+        if not source.exists():
+            raise AdapterUnusable(f"{source} does not exist; give a PEFT folder or a GGUF file")
+        lora = peft_folder.read(source, base) if source.is_dir() else gguf_adapter.read(source)
+        check(lora, base)
+        with self._writing(), tempfile.TemporaryDirectory(dir=self._made(), prefix=".new-") as aside:
+            fresh = Path(aside) / "adapter.gguf"
+            sha256 = gguf_adapter.write(lora, fresh)
+            self._refuse_taken(name, sha256)
+            size = fresh.stat().st_size
+            fresh.replace(self._weights(sha256))
+            adapter = Adapter(
+                name=name,
+                sha256=sha256,
+                scale=scale,
+                architecture=lora.architecture,
+                ranks=lora.ranks,
+                alpha=lora.alpha,
+                num_bytes=size,
+                source=told or str(source),
+                base_model=lora.base_model,
+                added_at=now.isoformat(),
+            )
+            self._write_card(adapter, Path(aside))
+        return adapter
+
+    def listing(self) -> list[Adapter]:
+        """All adapters, by name. A card that cannot be read is left out; `problems` names it."""
+        return [adapter for adapter, _ in self._cards() if adapter is not None]
+
+    def problems(self) -> list[str]:
+        """What is wrong on the shelf, one line each."""
+        told = [problem for _, problem in self._cards() if problem is not None]
+        gone = [each.name for each in self.listing() if not self._weights(each.sha256).is_file()]
+        return told + [f"the weights of adapter {name} are gone; add it again" for name in gone]
+
+    def get(self, name: str) -> Adapter:
+        """Raises NotFound, naming what there is."""
+        known = {adapter.name: adapter for adapter in self.listing()}
+        if name not in known:
+            there = ", ".join(sorted(known)) or "none yet; `monk adapter add` puts one there"
+            raise NotFound(f"there is no adapter {name[:80]!r}; on the shelf: {there}", param="adapter")
+        return known[name]
+
+    def path(self, adapter: Adapter) -> Path:
+        """The file for llama.cpp. Raises NotFound when somebody took it away."""
+        path = self._weights(adapter.sha256)
+        if not path.is_file():
+            raise NotFound(f"the weights of adapter {adapter.name} are gone from {path}; add it again", param="adapter")
+        return path
+
+    def remove(self, name: str) -> Adapter:
+        """Take a name off the shelf; its weights go when no other name has the same. Raises NotFound."""
+        adapter = self.get(name)
+        with self._writing():
+            self._card(name).unlink(missing_ok=True)
+            if all(other.sha256 != adapter.sha256 for other in self.listing()):
+                self._weights(adapter.sha256).unlink(missing_ok=True)
+        return adapter
+
+    # ── files ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _refuse_taken(self, name: str, sha256: str) -> None:
+        for known in self.listing():
+            if known.name == name and known.sha256 != sha256:
+                raise Conflict(f"the name {name} is taken by another adapter; remove it first, or choose another name")
+
+    def _made(self) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder
+
+    def _card(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+    def _weights(self, sha256: str) -> Path:
+        return self.folder / f"{sha256}.gguf"
+
+    def _write_card(self, adapter: Adapter, aside: Path) -> None:
+        fresh = aside / "card.json"
+        with fresh.open("w", encoding="utf-8") as file:
+            json.dump(asdict(adapter), file, ensure_ascii=False, indent=1)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(self._card(adapter.name))
+        folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def _cards(self) -> Iterator[tuple[Adapter | None, str | None]]:
+        paths = sorted(self.folder.glob("*.json")) if self.folder.is_dir() else []
+        for path in paths:
+            try:
+                yield _adapter_from(json.loads(path.read_text(encoding="utf-8"))), None
+            except (OSError, ValueError, TypeError, KeyError) as exc:
+                yield None, f"{path} is no adapter's card ({exc}); remove it and add the adapter again"
+
+    def _writing(self) -> _Translated:
+        return _Translated(self.folder)
+
+
+class _Translated:
+    """Turns a disk that refuses into HomeUnusable."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, OSError):
+            raise HomeUnusable(
+                f"{self._folder} cannot be written: {error.strerror}; make room or check its owner"
+            ) from error
+
+
+def check_name(name: str) -> None:
+    """Raises InvalidInput for what cannot be a name on the shelf, and so a file."""
+    if not _NAME.fullmatch(name):
+        raise InvalidInput(
+            f"adapter name {name[:80]!r}: use 1 to 64 of a-z, 0-9, dot, dash and underscore, beginning with a letter or digit",
+            param="adapter",
+        )
+
+
+def check_scale(scale: float) -> None:
+    """Raises InvalidInput."""
+    if not -MAX_SCALE <= scale <= MAX_SCALE:  # also false for NaN
+        raise InvalidInput(f"scale {scale} of an adapter: from {-MAX_SCALE:g} to {MAX_SCALE:g}", param="adapter")
+
+
+def _adapter_from(data: Any) -> Adapter:
+    values = {field.name: data[field.name] for field in fields(Adapter)}
+    adapter = Adapter(**{**values, "ranks": tuple(values["ranks"])})
+    if not _NAME.fullmatch(adapter.name) or not re.fullmatch(r"[0-9a-f]{64}", adapter.sha256):
+        raise ValueError("its name or hash is none")
+    return adapter

@@ -1,0 +1,204 @@
+"""Half an hour of abuse: `python -m tests.bench.engine_soak --minutes 30`.
+
+Many clients ask one engine for thoughts of every size, many behind shared beginnings, while it is killed with SIGKILL,
+stopped and started, and thoughts are cancelled in the middle. A cut thought is asked again with the tokens it had. In the end:
+
+- every thought has ended, and each greedy text is the one that a plain engine (one slot, nothing shared, nothing kept)
+  gave, or parts from it where two tokens were nearly equal;
+- in the second half, which has no kills, the engine's memory is flat.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import corpus
+from monk.engine import embedded
+from monk.engine.client import Finished, NewTokens, Sampling, Segment, ThoughtRequest
+from monk.engine.config import EngineConfig
+from monk.engine.process import EngineProcess
+from monk.errors import EngineDied, Unavailable
+
+CLIENTS = 24
+CONTEXT = 4096
+MAX_LOGIT_GAP = 0.5  # as in the contract tests
+FLAT = 1.05
+Ids = tuple[int, ...]
+
+
+@dataclass
+class Record:
+    """What happened; written under the lock."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    counts: Counter[str] = field(default_factory=Counter)
+    different: list[tuple[ThoughtRequest, Ids, Ids]] = field(default_factory=list)
+
+    def count(self, what: str) -> None:
+        with self.lock:
+            self.counts[what] += 1
+
+
+def config_of(**more: object) -> EngineConfig:
+    """The embedded model; newer settings are used where the engine has them."""
+    return EngineConfig(embedded.model_path(), context=CONTEXT, threads=2, **more)  # type: ignore[arg-type]
+
+
+def questions(engine: EngineProcess, dice: random.Random) -> list[ThoughtRequest]:
+    """Greedy thoughts of all sizes; two thirds of them stand behind one of four long beginnings."""
+    folder = Path(corpus.__file__).parent / "starter"
+    texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
+    documents = [
+        engine.tokenize([Segment(text, control=False)])[:size]
+        for text, size in zip(texts, (2200, 900, 500, 200), strict=False)
+    ]
+    found = []
+    for number in range(24):
+        beginning = documents[number % 4] if number % 3 else []
+        text = dice.choice(texts)
+        start = dice.randrange(max(1, len(text) - 600))
+        own = engine.tokenize(
+            [Segment(f"\nQuestion {number}: {text[start : start + dice.randrange(40, 600)]}\n", control=False)]
+        )
+        found.append(ThoughtRequest(f"q{number}", (*beginning, *own), dice.choice((1, 8, 24, 64, 120)), Sampling()))
+    return found
+
+
+def heard(engine: EngineProcess, request: ThoughtRequest, dice: random.Random, record: Record) -> Ids | None:
+    """The tokens of one thought over all its cuts; None when it was cancelled on purpose."""
+    saved: list[int] = []
+    cancel_after = dice.randrange(1, 20) if dice.random() < 0.08 else None
+    while True:
+        try:
+            stream = engine.think(replace(request, saved=tuple(saved)))
+            for message in stream:
+                if isinstance(message, NewTokens):
+                    saved += message.ids
+                    if cancel_after is not None and len(saved) >= cancel_after:
+                        stream.cancel()
+                elif isinstance(message, Finished):
+                    if message.reason == "cancelled":
+                        return None
+                    if message.reason != "paused":
+                        return tuple(saved)
+        except EngineDied:
+            record.count("cut by a kill")
+        except Unavailable:
+            record.count("cut by a stop")
+            time.sleep(0.2)
+
+
+def client(
+    number: int, engine: EngineProcess, asked: list[ThoughtRequest], truth: dict[str, Ids], until: float, record: Record
+) -> None:
+    dice = random.Random(number)
+    turn = 0
+    while time.monotonic() < until:
+        template = dice.choice(asked)
+        turn += 1
+        request = replace(template, id=f"{template.id}-{number}-{turn}")
+        ids = heard(engine, request, dice, record)
+        record.count("cancelled" if ids is None else "finished")
+        if ids is not None and ids != truth[template.id]:
+            with record.lock:
+                record.different.append((template, truth[template.id], ids))
+
+
+def trouble(engine: EngineProcess, until: float, dice: random.Random, record: Record) -> None:
+    """Kills and stops until the moment."""
+    while time.monotonic() < until:
+        time.sleep(dice.uniform(3, 20))
+        if dice.random() < 0.3:
+            engine.stop()
+            record.count("stopped")
+            engine.start()
+        elif (pid := engine.status().pid) is not None:
+            os.kill(pid, signal.SIGKILL)
+            record.count("killed")
+
+
+def gap(engine: EngineProcess, request: ThoughtRequest, left: Ids, right: Ids) -> float:
+    """How far apart the two candidates were where the texts part, in natural log."""
+    place = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), -1)
+    if place < 0:
+        return float("inf")  # one is only longer: that is no near tie
+    probe = replace(request, id="probe", saved=left[:place], max_tokens=place + 1, sampling=Sampling(logprobs=16))
+    chances = {
+        token: chance
+        for message in engine.think(probe)
+        if isinstance(message, NewTokens)
+        for token, chance in message.logprobs[0].top
+    }
+    lost = -1e9
+    return abs(chances.get(left[place], lost) - chances.get(right[place], lost))
+
+
+def memory(engine: EngineProcess, until: float) -> Iterator[int]:
+    """Resident bytes of the engine, every 10 s."""
+    while time.monotonic() < until:
+        yield engine.status().rss_bytes
+        time.sleep(10)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    dice = random.Random(options.seed)
+    plain = EngineProcess(config_of(slots=1, share_prefixes=False))
+    asked = questions(plain, dice)
+    truth = {request.id: heard(plain, request, random.Random(99), Record()) or () for request in asked}
+    plain.stop()
+    print(f"{len(asked)} thoughts answered one by one; now {options.minutes:g} minutes of trouble", flush=True)
+
+    record = Record()
+    with tempfile.TemporaryDirectory() as folder:
+        more = {"kv_folder": Path(folder)} if "kv_folder" in EngineConfig.__dataclass_fields__ else {}
+        engine = EngineProcess(config_of(slots=8, **more))
+        engine.start()
+        start = time.monotonic()
+        half, end = start + options.minutes * 30, start + options.minutes * 60
+        threads = [threading.Thread(target=client, args=(n, engine, asked, truth, end, record)) for n in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        trouble(engine, half, dice, record)
+        readings = list(memory(engine, end))
+        for thread in threads:
+            thread.join()
+        status = engine.status()
+        engine.stop()
+    plain.start()
+    gaps = [gap(plain, *each) for each in record.different]
+    plain.stop()
+    return tell(record, gaps, readings, status.num_restarts)
+
+
+def tell(record: Record, gaps: list[float], readings: list[int], restarts: int) -> int:
+    """The verdict; 0 when all promises were kept."""
+    warm = readings[len(readings) // 4 :] or [0]
+    growth = max(warm[len(warm) // 2 :]) / max(1, max(warm[: max(1, len(warm) // 2)]))
+    wrong = [each for each in gaps if each >= MAX_LOGIT_GAP]
+    for what, count in sorted(record.counts.items()):
+        print(f"{what:<16}{count:>7}")
+    print(f"restarts        {restarts:>7}")
+    print(f"texts that part at a near tie (gap < {MAX_LOGIT_GAP}): {len(gaps) - len(wrong)}, wrong: {len(wrong)}")
+    print(f"memory: {warm[0] / 1e6:.0f} MB -> {warm[-1] / 1e6:.0f} MB, growth {growth:.3f} (limit {FLAT})")
+    kept = not wrong and growth <= FLAT and record.counts["finished"] > 0
+    print("all promises kept" if kept else "a promise was broken")
+    return 0 if kept else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

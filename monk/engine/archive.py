@@ -12,13 +12,19 @@ from monk.engine.kv_store import KvStore, model_key
 from monk.engine.memory import Plan
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Archive:
-    """The store, and what names this model's blocks in it."""
+    """The store, and what names this model's blocks in it. `wave`: the adapters worn at present, changed by the loop."""
 
     store: KvStore
     model_key: bytes
     block_tokens: int
+    wave: str = ""
+
+    @property
+    def key(self) -> bytes:
+        """Begins the chain of names: another one for every wave."""
+        return model_key({"model": self.model_key.hex(), "adapters": self.wave}) if self.wave else self.model_key
 
 
 def open_archive(file: GgufFile, config: EngineConfig, plan: Plan, sha256: str) -> Archive | None:
@@ -42,6 +48,5 @@ def facts(file: GgufFile, config: EngineConfig, plan: Plan, sha256: str) -> dict
         "swa_full": plan.swa_full,
         "rope": "model",  # base, scale and YaRN as the file has them: the engine sets none
         "rotation_disabled": os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""),  # q8_0 KV is stored rotated
-        "adapters": [],  # none are loaded; with their scales and in order once they are
         "block_tokens": config.kv_block_tokens,
     }

@@ -52,6 +52,15 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterUse:
+    """A LoRA that the model wears for a thought. `sha256` in hex stands for the file's content wherever KV is kept."""
+
+    path: str  # a GGUF file
+    sha256: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class ThoughtRequest:
     """One call of the model. `saved` are tokens an earlier, cut run of the same thought has already produced: they are
     prefilled after the prompt and count towards `max_tokens`.
@@ -65,6 +74,7 @@ class ThoughtRequest:
     sampling: Sampling = Sampling()
     stop: tuple[str, ...] = ()
     saved: tuple[int, ...] = ()
+    adapters: tuple[AdapterUse, ...] = ()
     group: str = ""  # thoughts of one group have much in common: samples of one prompt, questions on one document
     priority: int = 0  # higher is admitted first, -100..100
     deadline_seconds: float | None = None  # from now, until the answer is of no use

@@ -18,6 +18,7 @@ class Counters:
     shared_tokens: int = 0  # of prompts, taken from a neighbour or from what was left in a slot
     forked_tokens: int = 0  # of prompts, read together with others in the fork lane
     deduplicated: int = 0  # thoughts that another one answered
+    waves: int = 0  # changes of what the model wears
     prefill_seconds: float = 0.0
     decode_seconds: float = 0.0
     python_seconds: float = 0.0  # of the steps, outside llama.cpp

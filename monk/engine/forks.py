@@ -65,6 +65,12 @@ class Forks(Hall):
         for sequence in members:
             self._sit_down(sequence)
 
+    def forget(self) -> None:
+        """The model wears something else. Nobody may be in."""
+        assert self.is_empty, "a thought would go on with another model's memory"
+        self._lane.clear(SHARED)
+        self._shared, self._is_ready = self._shared[:0], False
+
     def takes(self, sequence: Sequence, kept_elsewhere: int) -> bool:
         """True if the thought can join those who are in, or go on from what they left."""
         length = len(self._shared)

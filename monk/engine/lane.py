@@ -129,6 +129,15 @@ class LlamaLane:
             self.clear(slot)
         return read == len(blob)
 
+    def wear(self, handles: Row[Any], scales: Row[float]) -> int:
+        """Replace the adapters, by their llama_adapter_lora; nonzero when llama.cpp refuses."""
+        if not handles:
+            return int(C.llama_set_adapters_lora(self._context, None, 0, None))
+        array = (C.llama_adapter_lora_p_ctypes * len(handles))(*handles)
+        return int(
+            C.llama_set_adapters_lora(self._context, array, len(handles), (ctypes.c_float * len(scales))(*scales))
+        )
+
     def close(self) -> None:
         if self._context:
             C.llama_free(self._context)

@@ -26,6 +26,7 @@ from monk.engine.sequence import Sequence
 from monk.engine.streams import StreamFacts, Streams
 from monk.engine.study import Reading, Study
 from monk.engine.voice import Voice
+from monk.errors import MonkError
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class Lanes:
         self._study = Study(lambda: model.open_lane("prefill"), archive, self._streams, scheduler, voice, counters)
         self._forks: Forks | None = None
         self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention
+        self._archive = archive
+        self._wave = ""  # of those who are seated; the others wait until all of them have left
         self.waiting: list[Sequence] = []
         self._news = False  # somebody came or went since groups were last looked for
         if archive is not None and not model.can_trim:
@@ -86,20 +89,54 @@ class Lanes:
 
     def admit(self) -> None:
         """Seats for as many as there are, in the best order; then copies and moves that have become possible."""
-        if self._news:
-            self._news = False
-            self._join_forks()
-            self._form_group()
-        if self.waiting and self._streams.has_free_slot:
-            self._seat_in_streams()
+        if self._wave_goes_on():
+            if self._news:
+                self._news = False
+                self._join_forks()
+                self._form_group()
+            if self.waiting and self._streams.has_free_slot:
+                self._seat_in_streams()
         self._streams.settle(somebody_waits=bool(self.waiting))
 
     def _seat_in_streams(self) -> None:
         """Who comes next may depend on who has just been seated."""
         while self.waiting and self._streams.has_free_slot:
             sequence = self.waiting[self._next_place()]
+            if sequence.wave != self._wave:
+                return
             self.waiting.remove(sequence)
             self._streams.seat(sequence)
+
+    def _of_this_wave(self) -> list[Sequence]:
+        return [sequence for sequence in self.waiting if sequence.wave == self._wave]
+
+    def _wave_goes_on(self) -> bool:
+        """False while slots must run empty because the next in the line needs another wave; it changes in the end."""
+        if all(sequence.wave == self._wave for sequence in self.waiting):
+            return True
+        if self.num_seated and not self._news and not self._streams.has_free_slot:
+            return False
+        first = self.waiting[self._next_place()]
+        if first.wave == self._wave:
+            return True
+        return not self.num_seated and self._change_wave(first)
+
+    def _change_wave(self, first: Sequence) -> bool:
+        """Have the model wear what this thought wants; KV never crosses over. False: it cannot, and the thought failed."""
+        self._streams.forget()
+        self._study.forget()
+        if self._forks is not None:
+            self._forks.forget()
+        self._wave = first.wave
+        try:
+            self._model.wear(first.request.adapters)
+        except MonkError as error:
+            self._wave = ""
+            self._voice.fail(first, error)
+        if self._archive is not None:
+            self._archive.wave = self._wave
+        self._counters.waves += 1
+        return first.lane is None and first in self.waiting
 
     def _next_place(self) -> int:
         if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself
@@ -107,7 +144,7 @@ class Lanes:
         now = time.monotonic()
         line = [_waiting(sequence, now) for sequence in self.waiting]
         held = [owner.row for owner in self._streams.owners]
-        return order(line, held, None, self._scheduler.decode_step_seconds)[0]
+        return order(line, held, self._wave, self._scheduler.decode_step_seconds)[0]
 
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """The thought is over. `keep`: what it computed may be used by others."""
@@ -161,7 +198,7 @@ class Lanes:
         """Let those in who share what is in the fork lane already."""
         if self._forks is None:
             return
-        for sequence in list(self.waiting):
+        for sequence in self._of_this_wave():
             if self._forks.takes(sequence, self._streams.kept_for(sequence.row)):
                 self.waiting.remove(sequence)
                 self._forks.join(sequence)
@@ -171,7 +208,9 @@ class Lanes:
         if not self._may_fork or (self._forks is not None and not self._forks.is_empty):
             return
         early = [owner for owner in self._streams.owners if owner.pending > 1 and not owner.num_decoded]
-        candidates = sorted((item for item in [*self.waiting, *early] if not item.no_fork), key=lambda item: item.order)
+        candidates = sorted(
+            (item for item in [*self._of_this_wave(), *early] if not item.no_fork), key=lambda item: item.order
+        )
         if len(candidates) < 2:
             return
         group = self._best_group(candidates)
@@ -237,6 +276,7 @@ def _waiting(sequence: Sequence, now: float) -> Waiting:
         tokens=sequence.row,
         max_new_tokens=max(1, sequence.remaining),
         priority=sequence.request.priority,
+        adapter=sequence.wave,
         waited_seconds=waited,
         deadline_seconds=None if deadline is None else deadline - waited,
     )

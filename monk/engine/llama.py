@@ -17,12 +17,13 @@ import llama_cpp.llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import ThoughtRequest
+from monk.engine.client import AdapterUse, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.grammar import check_grammar
 from monk.engine.lane import LlamaLane, open_context
 from monk.engine.memory import Plan
 from monk.engine.native import LaneKind
+from monk.engine.wardrobe import Wardrobe
 from monk.errors import InvalidInput, ModelUnusable
 
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class LlamaModel:
         self._abort_flag = ctypes.create_string_buffer(2)
         self._pieces: dict[int, bytes] = {}
         self._model = self._load(config, on_progress)
+        self._wardrobe = Wardrobe(self._model, last_log_lines)
         self._vocab = C.llama_model_get_vocab(self._model)
         self.vocab_size = int(C.llama_vocab_n_tokens(self._vocab))
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
@@ -108,7 +110,11 @@ class LlamaModel:
             log.warning("llama.cpp opens no such context", extra={"lane": kind, "reason": last_log_lines()})
             return None
         self._lanes.append(LlamaLane(context, shape, self._plan, self.vocab_size))
+        self._wardrobe.put_on(self._lanes[-1])
         return self._lanes[-1]
+
+    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
+        self._wardrobe.wear(adapters, self._lanes)
 
     def _cannot_trim(self, plan: Plan) -> bool:
         recurrent = C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model)

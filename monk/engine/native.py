@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import ThoughtRequest
+from monk.engine.client import AdapterUse, ThoughtRequest
 from monk.engine.frames import Image
 from monk.engine.sequence import Guard, Tokens
 
@@ -84,6 +84,10 @@ class Model(Protocol):
 
     def open_lane(self, kind: LaneKind) -> Lane | None:
         """None when the memory plan has no room for it or llama.cpp refuses."""
+        ...
+
+    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
+        """In all lanes, those opened later too. What they hold must be forgotten. Raises AdapterUnusable: it is bare then."""
         ...
 
     def piece(self, token: int) -> bytes: ...

@@ -10,6 +10,7 @@ from monk.errors import ContextTooLong, InvalidInput
 MAX_STOP_STRINGS = 16
 MAX_STOP_CHARS = 256
 MAX_LOGPROBS = 64
+MAX_ADAPTERS = 8
 
 
 def check_length(request: ThoughtRequest, context: int) -> None:
@@ -42,7 +43,16 @@ def check_request(request: ThoughtRequest, vocab_size: int, context: int) -> Non
         )
     if len(request.stop) > MAX_STOP_STRINGS or any(len(word) > MAX_STOP_CHARS for word in request.stop):
         raise InvalidInput(f"at most {MAX_STOP_STRINGS} stop strings of {MAX_STOP_CHARS} characters", param="stop")
+    _check_adapters(request)
     _check_sampling(request.sampling, vocab_size)
+
+
+def _check_adapters(request: ThoughtRequest) -> None:
+    if len(request.adapters) > MAX_ADAPTERS:
+        raise InvalidInput(f"{len(request.adapters)} adapters at once; at most {MAX_ADAPTERS}", param="adapter")
+    for adapter in request.adapters:
+        if not math.isfinite(adapter.scale):
+            raise InvalidInput(f"adapter {adapter.path} has scale {adapter.scale}; give a number", param="adapter")
 
 
 def _check_sampling(sampling: Sampling, vocab_size: int) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import Finished, FinishReason, ThoughtRequest, TokenLogprob
+from monk.engine.client import AdapterUse, Finished, FinishReason, ThoughtRequest, TokenLogprob
 from monk.engine.text import TextStream
 
 Tokens = npt.NDArray[np.int32]
@@ -49,6 +49,7 @@ class Sequence:
     tokens: list[int]
     text: TextStream
     listeners: list[Listener]
+    wave: str = ""  # what the model wears for it; KV of two waves never meets
     order: int = 0  # place in the line of arrivals
     arrived_at: float = 0.0  # monotonic
     guard: Guard | None = None
@@ -72,7 +73,9 @@ class Sequence:
     @classmethod
     def begin(cls, request: ThoughtRequest, order: int = 0, arrived_at: float = 0.0) -> Sequence:
         tokens = [*request.prompt, *request.saved]
-        return cls(request, tokens, TextStream(request.stop), [Listener(request.id, is_first=True)], order, arrived_at)
+        listeners = [Listener(request.id, is_first=True)]
+        wave = wave_of(request.adapters)
+        return cls(request, tokens, TextStream(request.stop), listeners, wave, order, arrived_at)
 
     @property
     def id(self) -> str:
@@ -122,7 +125,12 @@ class Sequence:
 def _what_counts(request: ThoughtRequest) -> tuple[object, ...]:
     """All that shapes the answer, the cheapest to compare first."""
     sampling = replace(request.sampling, seed=0) if request.sampling.temperature == 0.0 else request.sampling
-    return request.max_tokens, sampling, request.stop, request.saved, request.prompt
+    return request.max_tokens, wave_of(request.adapters), sampling, request.stop, request.saved, request.prompt
+
+
+def wave_of(adapters: tuple[AdapterUse, ...]) -> str:
+    """The same for the same contents and scales in any order; empty for the bare model."""
+    return "+".join(sorted(f"{adapter.sha256}:{adapter.scale!r}" for adapter in adapters))
 
 
 def common_prefix(left: Tokens, right: Tokens) -> int:

@@ -51,7 +51,7 @@ class Shelf:
     def __init__(self, archive: Archive, tokens: Tokens, given: OrderedDict[str, None]) -> None:
         self._store = archive.store
         self._size = archive.block_tokens
-        self._keys = chain(archive.model_key, tokens, archive.block_tokens)
+        self._keys = chain(archive.key, tokens, archive.block_tokens)
         self._given = given
         self._num_stored = self._store.longest(self._keys)
         self._num_known = self._num_stored  # leading blocks that need not be written

@@ -94,6 +94,13 @@ class Streams(Hall):
         slot.last_used = self._num_seated
         sequence.lane, sequence.slot, sequence.in_study = None, -1, False
 
+    def forget(self) -> None:
+        """The model wears something else: nothing that is held is true any more. Nobody may be in."""
+        for slot in self._slots.values():
+            assert slot.owner is None, "a thought would go on with another model's memory"
+            slot.tokens = slot.tokens[:0]
+            self._lane.clear(slot.number)
+
     def _origin(self, number: int, shared: int) -> Sequence | None:
         """Who really computes the beginning that the slot holds: the first of those who wait for each other."""
         source = self._slots[number].owner

@@ -100,6 +100,13 @@ class Study:
         """Whoever paid has left. What was computed stays for the next."""
         self._readings = [reading for reading in self._readings if reading.payer is not payer]
 
+    def forget(self) -> None:
+        """The model wears something else. Nothing may be waiting to be read."""
+        assert not self._readings, "a prompt would be read half by one model and half by another"
+        self._held = self._held[:0]
+        if self._lane is not None:
+            self._lane.clear(PROMPT)
+
     def is_for(self, payer: Sequence) -> bool:
         return any(reading.payer is payer for reading in self._readings)
 

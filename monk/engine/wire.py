@@ -15,6 +15,7 @@ from typing import Any
 
 from monk import errors
 from monk.engine.client import (
+    AdapterUse,
     Finished,
     Message,
     ModelCard,
@@ -89,6 +90,7 @@ def request_from_json(frame: Frame) -> ThoughtRequest:
         sampling=Sampling(**sampling),
         stop=tuple(frame["stop"]),
         saved=tuple(frame["saved"]),
+        adapters=tuple(AdapterUse(**adapter) for adapter in frame["adapters"]),
         group=frame["group"],
         priority=frame["priority"],
         deadline_seconds=frame["deadline_seconds"],

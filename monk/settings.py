@@ -70,6 +70,13 @@ class Settings(BaseSettings):
     )
     kv_type_k: KvType = Field("f16", description="Type of the stored keys")
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")
+    kv_cache_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
+        ByteSize(32 << 30),
+        description="Disk space for KV of long prompts, kept for later nights and after a crash; 0: none is kept",
+    )
+    kv_block_tokens: Annotated[int, Field(ge=16, le=65536)] = Field(
+        1024, description="Prompt tokens per KV file: what a crash in the middle of a prompt loses at most"
+    )
     memory_reserve_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
         ByteSize(1 << 30), description="Memory left free for everything else when the engine plans its own"
     )

@@ -99,6 +99,30 @@ def _engine(status: EngineStatus) -> Iterator[Metric]:
     yield _gauge("monk_engine_thoughts_active", "Thoughts that hold a slot", status.active)
     yield _gauge("monk_engine_thoughts_waiting", "Thoughts that wait for a slot", status.waiting)
     yield _gauge("monk_engine_rss_bytes", "Resident memory of the engine", status.rss_bytes)
+    yield from _sharing(status)
+
+
+def _sharing(status: EngineStatus) -> Iterator[Metric]:
+    """What did not have to be computed again, and the KV on disk that saves it."""
+    spared = CounterMetricFamily(
+        "monk_engine_spared_tokens",
+        "Prompt tokens that were not computed: taken over, or read with others",
+        labels=["by"],
+    )
+    spared.add_metric(["sharing"], status.shared_tokens)
+    spared.add_metric(["forking"], status.forked_tokens)
+    yield spared
+    yield _counter("monk_engine_thoughts_deduplicated", "Thoughts that an identical one answered", status.deduplicated)
+    kv = status.kv
+    blocks = CounterMetricFamily("monk_kv_blocks", "KV blocks by what became of them", labels=["result"])
+    for result in ("hits", "misses", "failures", "write_errors", "declined"):
+        blocks.add_metric([result], getattr(kv, result))
+    blocks.add_metric(["written"], kv.blocks_written)
+    yield blocks
+    yield _counter("monk_kv_written_bytes", "KV written to disk", kv.bytes_written)
+    yield _counter("monk_kv_restored_tokens", "Prompt tokens restored from disk", kv.tokens_restored)
+    yield _counter("monk_kv_saved_seconds", "Prefill time that KV from disk has saved", kv.seconds_saved)
+    yield _gauge("monk_kv_held_bytes", "KV on disk", kv.bytes_held)
 
 
 def _house(services: Services) -> Iterator[Metric]:
@@ -107,6 +131,10 @@ def _house(services: Services) -> Iterator[Metric]:
     yield _gauge("monk_disk_free_bytes", "Free space where the home is", disk_bytes(services.settings.home)[0])
     uptime = (services.now() - services.started_at).total_seconds()
     yield _gauge("monk_uptime_seconds", "Time since the daemon started", uptime)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=float(value))
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -99,6 +100,10 @@ def engine_view(status: EngineStatus) -> dict[str, Any]:
         "decode_seconds": round(status.decode_seconds, 3),
         "prefill_tokens_per_second": _rate(status.prefill_tokens, status.prefill_seconds),
         "decode_tokens_per_second": _rate(status.decode_tokens, status.decode_seconds),
+        "shared_tokens": status.shared_tokens,
+        "forked_tokens": status.forked_tokens,
+        "deduplicated": status.deduplicated,
+        "kv": {**asdict(status.kv), "seconds_saved": round(status.kv.seconds_saved, 3)},
         "silent_seconds": round(max(0.0, time.monotonic() - status.beat_at), 1) if status.pid else None,
     }
 

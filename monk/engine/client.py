@@ -168,6 +168,23 @@ EngineState = Literal["off", "starting", "ready", "restarting", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class KvFigures:
+    """The store of KV blocks on disk (see `kv_store.py`). All but what is held: totals since the daemon started."""
+
+    hits: int = 0  # blocks restored and proved
+    misses: int = 0  # blocks that had to be computed
+    failures: int = 0  # blocks found wrong, by checksum or by proof, and deleted
+    tokens_restored: int = 0
+    seconds_saved: float = 0.0  # of prefill
+    blocks_written: int = 0
+    bytes_written: int = 0
+    write_errors: int = 0
+    declined: int = 0  # not written: no room, or the disk too slow
+    blocks_held: int = 0
+    bytes_held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineStatus:
     """A snapshot for /status, /metrics and the watchdog. `beat_at` is the monotonic time of the last sign of life."""
 
@@ -184,6 +201,10 @@ class EngineStatus:
     prefill_seconds: float
     decode_seconds: float
     beat_at: float
+    shared_tokens: int = 0  # of prompts, taken from a neighbour, a slot or the disk instead of being computed
+    forked_tokens: int = 0  # of prompts, read together with others in the fork lane
+    deduplicated: int = 0  # thoughts that an identical one answered
+    kv: KvFigures = KvFigures()
 
 
 class EngineClient(Protocol):

@@ -33,7 +33,7 @@ class EngineConfig:
     kv_type_k: KvType = "f16"
     kv_type_v: KvType = "f16"
     kv_folder: Path | None = None  # KV of long prompts is kept there; None: nowhere
-    kv_limit_bytes: int = 64 << 30  # of all files in it; 0: nothing is kept
+    kv_limit_bytes: int = 32 << 30  # of all files in it; 0: nothing is kept
     kv_block_tokens: int = 1024  # tokens per file
     memory_reserve_bytes: int = 1 << 30  # left free for everyone else
     mlock: bool = False

@@ -187,7 +187,8 @@ def _lanes(
 
 
 def _shape(sequences: int, cells: int, unified: bool, batch: int, outputs: int, kv_bytes: int) -> LanePlan:
-    return LanePlan(sequences, cells, unified, batch, outputs, kv_bytes, 0, 0)
+    outputs = max(outputs, sequences)  # llama.cpp reserves one each, and asserts on less
+    return LanePlan(sequences, cells, unified, max(batch, outputs), outputs, kv_bytes, 0, 0)
 
 
 def _weighed(model: GgufFile, flash: bool, lane: LanePlan) -> LanePlan:

@@ -29,6 +29,7 @@ from monk.engine.client import EngineState, EngineStatus, Finished, ModelCard, S
 from monk.engine.config import EngineConfig
 from monk.engine.mailbox import Mailbox
 from monk.engine.request import check_length
+from monk.engine.totals import Totals
 from monk.errors import Conflict, EngineDied, ModelUnusable, MonkError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class EngineProcess:
         self._call_numbers = itertools.count(1)
         self._num_restarts = 0
         self._last_error: str | None = None
-        self._totals = _Totals()
+        self._totals = Totals()
         self._rss_bytes = 0
         self._beat_at = time.monotonic()
 
@@ -127,6 +128,10 @@ class EngineProcess:
                 prefill_seconds=totals.sum("prefill_seconds"),
                 decode_seconds=totals.sum("decode_seconds"),
                 beat_at=self._beat_at,
+                shared_tokens=totals.whole("shared_tokens"),
+                forked_tokens=totals.whole("forked_tokens"),
+                deduplicated=totals.whole("deduplicated"),
+                kv=totals.kv(),
             )
 
     def stop(self) -> None:
@@ -355,36 +360,6 @@ class _Call:
     def fail(self, error: MonkError) -> None:
         self.error = error
         self.done.set()
-
-
-class _Totals:
-    """Counters over all children: those of the dead ones, plus the living one's last beat."""
-
-    def __init__(self) -> None:
-        self._before: dict[str, float] = {}
-        self.now: dict[str, float] = {}
-
-    @property
-    def active(self) -> int:
-        return int(self.now.get("active", 0))
-
-    @property
-    def waiting(self) -> int:
-        return int(self.now.get("waiting", 0))
-
-    def sum(self, name: str) -> float:
-        return self._before.get(name, 0.0) + self.now.get(name, 0.0)
-
-    def whole(self, name: str) -> int:
-        return int(self.sum(name))
-
-    def work(self) -> float:
-        return self.sum("prefill_tokens") + self.sum("decode_tokens")
-
-    def end_of_child(self) -> None:
-        for name in ("prefill_tokens", "decode_tokens", "prefill_seconds", "decode_seconds"):
-            self._before[name] = self.sum(name)
-        self.now = {}
 
 
 class _Child:

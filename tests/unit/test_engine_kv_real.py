@@ -1,0 +1,256 @@
+"""Blocks, forks and lanes with llama.cpp: the same words restored, forked, moved and alone; kills, damage and cancels."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from monk.engine import embedded
+from monk.engine.client import Finished, NewTokens, PrefillProgress, Sampling, Stream, ThoughtRequest
+from monk.engine.config import EngineConfig
+from monk.engine.process import EngineProcess
+from monk.errors import EngineDied
+from tests.engine_models import write_tiny_model
+
+pytestmark = pytest.mark.real
+
+PATIENCE_SECONDS = 120.0
+BLOCK = 128
+MAX_LOGIT_GAP = 0.05  # natural log; random weights have no favourites, so only rounding may part two runs
+BIAS = {257: -100.0, 258: -100.0}  # control tokens would end a random model's answer early
+
+Start = Callable[..., EngineProcess]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.gguf")
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Makes engines that keep blocks in `kv/`, and stops them afterwards."""
+    made: list[EngineProcess] = []
+
+    def make(path: Path, **values: object) -> EngineProcess:
+        usual = {
+            "context": 1024,
+            "slots": 2,
+            "threads": 1,
+            "ubatch": 128,
+            "kv_block_tokens": BLOCK,
+            "beat_seconds": 0.1,
+        }
+        config = EngineConfig(path, kv_folder=tmp_path / "kv", **{**usual, **values})  # type: ignore[arg-type]
+        made.append(EngineProcess(config))
+        return made[-1]
+
+    yield make
+    for engine in made:
+        engine.stop()
+
+
+def request(name: str, prompt: tuple[int, ...], max_tokens: int = 16) -> ThoughtRequest:
+    return ThoughtRequest(name, prompt, max_tokens, Sampling(logit_bias=BIAS))
+
+
+def text_of(seed: int, length: int) -> tuple[int, ...]:
+    return tuple((seed * 37 + at * at * 11) % 250 for at in range(length))
+
+
+def ids_of(*streams: Stream) -> list[tuple[int, ...]]:
+    return [tuple(id_ for m in stream if isinstance(m, NewTokens) for id_ in m.ids) for stream in streams]
+
+
+def assert_same(engine: EngineProcess, asked: ThoughtRequest, left: tuple[int, ...], right: tuple[int, ...]) -> None:
+    """Equal tokens; or, at the first difference, two candidates whose logits were nearly equal."""
+    assert len(left) == len(right)
+    if left == right:
+        return
+    place = next(at for at, (one, other) in enumerate(zip(left, right, strict=True)) if one != other)
+    probe = ThoughtRequest("probe", asked.prompt, place + 1, Sampling(logprobs=8), saved=left[:place])
+    told = [message for message in engine.think(probe) if isinstance(message, NewTokens)]
+    chances = dict(told[0].logprobs[0].top)
+    assert abs(chances[left[place]] - chances[right[place]]) < MAX_LOGIT_GAP
+
+
+def wait_for(happens: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not happens():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def plain(start: Start, path: Path, asked: ThoughtRequest, **values: object) -> tuple[int, ...]:
+    """What an engine without blocks and sharing says."""
+    engine = start(path, kv_limit_bytes=0, share_prefixes=False, **values)
+    (ids,) = ids_of(engine.think(asked))
+    assert engine.status().kv.blocks_written == 0
+    engine.stop()
+    return ids
+
+
+def test_restored_says_what_computed_said_also_in_another_width(start: Start, tiny: Path) -> None:
+    asked = request("t", text_of(1, 700))
+    alone = plain(start, tiny, asked)
+    first = start(tiny)
+    (computed,) = ids_of(first.think(asked))
+    wait_for(lambda: first.status().kv.blocks_written == 5)
+    assert_same(first, asked, alone, computed)
+    first.stop()
+
+    for values in ({}, {"context": 2048, "slots": 3}, {"ubatch": 64, "slots": 1}):
+        again = start(tiny, **values)
+        end: Finished | None = None
+        ids: list[int] = []
+        for message in again.think(asked):
+            ids += message.ids if isinstance(message, NewTokens) else ()
+            end = message if isinstance(message, Finished) else end
+        assert end is not None and end.num_prefilled == 700 - 5 * BLOCK
+        assert_same(again, asked, computed, tuple(ids))
+        wait_for(lambda engine=again: engine.status().kv.hits == 5)
+        assert again.status().kv.tokens_restored == 5 * BLOCK
+        assert again.status().kv.failures == 0
+        again.stop()
+
+
+@pytest.mark.parametrize("values", [{"flash_attention": "on"}, {"kv_type_k": "q8_0"}, {"kv_type_v": "q8_0"}])
+def test_every_layout_of_kv_can_be_kept(start: Start, tiny: Path, values: dict[str, object]) -> None:
+    asked = request("t", text_of(2, 400))
+    first = start(tiny, **values)
+    (computed,) = ids_of(first.think(asked))
+    wait_for(lambda: first.status().kv.blocks_written == 3)
+    first.stop()
+
+    again = start(tiny, **values)
+    (restored,) = ids_of(again.think(asked))
+
+    assert_same(again, asked, computed, restored)
+    wait_for(lambda: again.status().kv.hits == 3)
+
+
+def test_settings_that_shape_kv_find_nothing_of_each_other(start: Start, tiny: Path) -> None:
+    asked = request("t", text_of(3, 300), 2)
+    for count, values in enumerate(({}, {"flash_attention": "on"}, {"kv_type_k": "q8_0"}, {"kv_block_tokens": 100})):
+        engine = start(tiny, **values)
+        ids_of(engine.think(asked))
+        wait_for(lambda engine=engine: engine.status().kv.blocks_written > 1)
+        assert engine.status().kv.hits == 0, (count, values)
+        assert engine.status().kv.failures == 0
+        engine.stop()
+
+
+def test_a_kill_in_the_middle_of_a_prefill_loses_at_most_a_block(start: Start) -> None:
+    engine = start(embedded.model_path(), context=4096, threads=2, kv_block_tokens=256)
+    prompt = tuple(engine.tokenize([]) or ()) + tuple(1000 + (at * at) % 40000 for at in range(3000))
+    asked = ThoughtRequest("t", prompt, 4)
+    stream = engine.think(asked)
+    with pytest.raises(EngineDied):
+        for message in stream:
+            if isinstance(message, PrefillProgress) and message.done >= 1300:
+                wait_for(lambda: engine.status().kv.blocks_written >= 4)
+                os.kill(engine.status().pid or 0, signal.SIGKILL)
+
+    resumed = list(engine.think(asked))
+
+    first = resumed[0]
+    assert isinstance(first, PrefillProgress) and first.done == 256
+    end = resumed[-1]
+    assert isinstance(end, Finished) and end.num_prefilled <= 3000 - 4 * 256
+    wait_for(lambda: engine.status().kv.hits >= 4)
+    assert engine.status().kv.blocks_written >= 4 + (3000 // 256 - engine.status().kv.hits)
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
+def test_a_bad_block_is_deleted_and_computed_again(start: Start, tiny: Path, tmp_path: Path, damage: str) -> None:
+    asked = request("t", text_of(4, 400))
+    first = start(tiny)
+    (computed,) = ids_of(first.think(asked))
+    wait_for(lambda: first.status().kv.blocks_written == 3)
+    first.stop()
+    files = sorted(path for path in (tmp_path / "kv").rglob("*") if path.is_file())
+    victim, other = files[0], files[1]
+    data = bytearray(other.read_bytes() if damage == "foreign" else victim.read_bytes())
+    if damage == "cut":
+        del data[-1000:]
+    elif damage == "flipped":
+        data[len(data) // 2] ^= 4
+    victim.write_bytes(data)
+
+    again = start(tiny)
+    (after,) = ids_of(again.think(asked))
+
+    assert_same(again, asked, computed, after)
+    wait_for(lambda: again.status().kv.failures == 1 and again.status().kv.blocks_held == 3)
+
+
+def test_a_folder_that_cannot_be_written_changes_nothing(start: Start, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "kv").write_text("a file where the folder should be")
+    asked = request("t", text_of(5, 400))
+
+    engine = start(tiny)
+    (ids,) = ids_of(engine.think(asked))
+
+    assert_same(engine, asked, plain(start, tiny, asked), ids)
+    assert engine.status().kv.blocks_written == 0
+
+
+def test_questions_on_one_document_are_forked_and_say_what_each_says_alone(start: Start, tiny: Path) -> None:
+    document = text_of(6, 600)
+    asked = [request(f"q{at}", (*document, *text_of(at, 5 + at))) for at in range(5)]
+    engine = start(tiny)
+
+    together = ids_of(*[engine.think(item) for item in asked])
+
+    wait_for(lambda: engine.status().forked_tokens > 0)
+    for item, ids in list(zip(asked, together, strict=True))[::2]:
+        assert_same(engine, item, plain(start, tiny, item), ids)
+
+
+def test_twins_are_computed_once(start: Start, tiny: Path) -> None:
+    asked = [request(f"twin{at}", text_of(7, 300), 40) for at in range(3)]
+    engine = start(tiny)
+
+    heard = ids_of(*[engine.think(item) for item in asked])
+
+    assert heard[0] == heard[1] == heard[2]
+    wait_for(lambda: engine.status().deduplicated == 2)
+    assert engine.status().prefill_tokens == 300
+
+
+def test_a_sliding_window_keeps_nothing_and_says_the_same(start: Start, tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "gemma.gguf", "gemma3", window=256, layers=6)
+    asked = [request(f"t{at}", (*text_of(8, 600), at)) for at in range(3)]
+    engine = start(path)
+
+    together = ids_of(*[engine.think(item) for item in asked])
+
+    for item, ids in zip(asked[:2], together, strict=False):
+        assert_same(engine, item, plain(start, path, item), ids)
+    status = engine.status()
+    assert (status.kv.blocks_written, status.forked_tokens) == (0, 0)
+
+
+def test_cancels_in_prefill_and_fork_lane_are_quick_and_hurt_nobody(start: Start) -> None:
+    engine = start(embedded.model_path(), context=4096, threads=2, ubatch=512, slots=2)
+    document = tuple(1000 + (at * at) % 40000 for at in range(2000))
+    gone = engine.think(ThoughtRequest("gone", tuple(reversed(document)), 8))
+    assert isinstance(gone.receive(PATIENCE_SECONDS), PrefillProgress)
+    started = time.monotonic()
+    gone.cancel()
+    end = list(gone)[-1]
+    assert isinstance(end, Finished) and end.reason == "cancelled"
+    assert time.monotonic() - started < 5.0
+
+    asked = [ThoughtRequest(f"q{at}", (*document[:600], 2000 + at), 12, Sampling()) for at in range(3)]
+    streams = [engine.think(item) for item in asked]
+    streams[1].cancel()
+
+    ends = [list(stream)[-1] for stream in streams]
+    assert [end.reason for end in ends if isinstance(end, Finished)][1] == "cancelled"
+    assert all(isinstance(end, Finished) and end.num_decoded for end in (ends[0], ends[2]))

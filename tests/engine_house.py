@@ -9,16 +9,16 @@ from monk.engine.client import Finished, Message, ThoughtRequest
 from monk.engine.kv_store import KvStore
 from monk.engine.runner import Runner, RunnerConfig
 from monk.errors import MonkError
-from tests.engine_lanes import END, SumModel, next_token
+from tests.engine_lanes import END, SumModel, next_token, tint_of
 
 BLOCK = 64
 
 
 def expected(request: ThoughtRequest) -> tuple[str, str]:
     """(reason, text) of an undisturbed run."""
-    tokens = [*request.prompt, *request.saved]
+    tokens, tint = [*request.prompt, *request.saved], tint_of(request.adapters)
     while len(tokens) - len(request.prompt) < request.max_tokens:
-        token = next_token(tokens)
+        token = next_token([known + tint for known in tokens])
         if token == END:
             return "stop", words_of(tokens[len(request.prompt) :])
         tokens.append(token)

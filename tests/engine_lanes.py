@@ -1,7 +1,8 @@
 """A model that is a table, with lanes that keep its tokens as KV: for the engine loop without llama.cpp.
 
 It says a weighted sum of all tokens before, modulo the vocabulary: any mistake in what a sequence holds changes the
-answer. As in llama.cpp positions must continue, a unified lane shares cells, and what does not fit has no room.
+answer. What it wears tints the KV computed under it, so that KV of another wave changes the answer too. As in llama.cpp
+positions must continue, a unified lane shares cells, and what does not fit has no room.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections.abc import Sequence as Row
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import ThoughtRequest
+from monk.engine.client import AdapterUse, ThoughtRequest
 from monk.engine.frames import Image
 from monk.engine.native import NO_ROOM, LaneKind, Phase, Run
 from monk.engine.sequence import Guard
+from monk.errors import AdapterUnusable
 
 VOCAB = 97
 END = 96
@@ -51,7 +53,7 @@ class SumLane:
             held = self.held[run.slot]
             assert self.num_computed(run.slot) == run.start, "positions must continue"
             for at, token in enumerate(run.tokens):
-                held[run.start + at] = int(token)
+                held[run.start + at] = int(token) + model.tint
                 if at >= len(run.tokens) - run.outputs:
                     rows.append(logits_after([held[place] for place in sorted(held)]))
             model.computed += len(run.tokens)
@@ -111,6 +113,15 @@ class SumModel:
         self.lanes: dict[str, SumLane] = {"stream": self.streams}
         self._chunk = chunk
         self.has_prefill = True
+        self.tint = 0
+        self.worn: list[tuple[str, ...]] = []  # one after the other
+
+    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
+        self.tint = tint_of(adapters)
+        self.worn.append(tuple(adapter.path for adapter in adapters))
+        if any(adapter.path == "broken" for adapter in adapters):
+            self.tint = 0
+            raise AdapterUnusable("llama.cpp refuses the adapter broken")
 
     def open_lane(self, kind: LaneKind) -> SumLane | None:
         if kind == "prefill" and self.has_prefill:
@@ -131,6 +142,11 @@ class SumModel:
     def request_abort(self) -> None: ...
 
     def clear_abort(self) -> None: ...
+
+
+def tint_of(adapters: tuple[AdapterUse, ...]) -> int:
+    """What is added to every token of the KV: multiples of the vocabulary would not show."""
+    return sum(int(1000 * adapter.scale) * (1 + len(adapter.sha256)) for adapter in adapters)
 
 
 def next_token(held: list[int]) -> int:

@@ -112,17 +112,19 @@ class Lanes:
 
     def _wave_goes_on(self) -> bool:
         """False while slots must run empty because the next in the line needs another wave; it changes in the end."""
-        if all(sequence.wave == self._wave for sequence in self.waiting):
-            return True
-        if self.num_seated and not self._news and not self._streams.has_free_slot:
-            return False
-        first = self.waiting[self._next_place()]
-        if first.wave == self._wave:
-            return True
-        return not self.num_seated and self._change_wave(first)
+        while any(sequence.wave != self._wave for sequence in self.waiting):
+            if self.num_seated and not self._news and not self._streams.has_free_slot:
+                return False
+            first = self.waiting[self._next_place()]
+            if first.wave == self._wave:
+                return True
+            if self.num_seated:
+                return False
+            self._change_wave(first)
+        return True
 
-    def _change_wave(self, first: Sequence) -> bool:
-        """Have the model wear what this thought wants; KV never crosses over. False: it cannot, and the thought failed."""
+    def _change_wave(self, first: Sequence) -> None:
+        """Have the model wear what this thought wants; KV never crosses over. If it cannot, the thought fails."""
         self._streams.forget()
         self._study.forget()
         if self._forks is not None:
@@ -136,7 +138,6 @@ class Lanes:
         if self._archive is not None:
             self._archive.wave = self._wave
         self._counters.waves += 1
-        return first.lane is None and first in self.waiting
 
     def _next_place(self) -> int:
         if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself

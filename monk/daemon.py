@@ -40,6 +40,7 @@ from monk.engine.template import ChatTemplate
 from monk.forecast import Forecast
 from monk.lock import lock_home, prepare_home
 from monk.logs import setup as setup_logs
+from monk.lora.shelf import Shelf
 from monk.night import Calendar, Night
 from monk.notify import Notifier, WatchdogFeeder
 from monk.pressure import PressureWatch
@@ -143,6 +144,7 @@ def assemble(
     engine = engine or EngineProcess(engine_config(settings))
     library = Library(corpus_config(settings), database, model=embedding)
     kinds = Kinds(settings.home / "jobs")
+    shelf = Shelf(settings.home / "adapters")
     scribe = Scribe(steps, settings.save_seconds, utc_now)
     tools = Tools(
         steps=steps,
@@ -152,6 +154,7 @@ def assemble(
         prompts=Prompts(settings.home / "jobs" / "prompts"),
         thinker=Thinker(engine, steps, scribe, utc_now),
         template=_template_of(engine),
+        shelf=shelf,
         now=utc_now,
     )
     workers = Workers(
@@ -159,7 +162,7 @@ def assemble(
     )
     reader = Reader(library, events, utc_now)
     alarms = Alarms()
-    clockwork = Clockwork(schedules, kinds, alarms, zone=settings.timezone, now=utc_now, on_fire=workers.wake)
+    clockwork = Clockwork(schedules, kinds, shelf, alarms, zone=settings.timezone, now=utc_now, on_fire=workers.wake)
     turns = Turns(
         workers,
         reader,
@@ -199,6 +202,7 @@ def assemble(
         reports=reports,
         timetable=clockwork,
         kinds=kinds,
+        shelf=shelf,
         engine=engine,
         library=library,
         night=night,

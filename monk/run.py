@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -17,9 +17,11 @@ from db.models import Job
 from db.steps import Steps
 from jobs.context import Ask, ChatMessage, Said
 from jobs.prompts import Prompts
-from monk.engine.client import EngineClient, Segment
+from monk.engine.client import AdapterUse, EngineClient, Segment
 from monk.engine.template import ChatTemplate, opens_thinking
 from monk.errors import InvalidInput
+from monk.lora.shelf import Shelf
+from monk.lora.wear import Worn, choose
 from monk.thinking import Paused, Terms, Thinker, seed_of
 
 Result = TypeVar("Result")
@@ -37,6 +39,7 @@ class Tools:
     prompts: Prompts
     thinker: Thinker
     template: Callable[[], ChatTemplate]
+    shelf: Shelf
     now: Callable[[], datetime]
 
 
@@ -50,7 +53,9 @@ class Run:
         self._tools = tools
         self._begun = time.monotonic()
         self._seconds = _budget_seconds(job)
-        self._terms = Terms(job, self.pausing, self.lost, self._seconds_left)
+        self._dressing = threading.Lock()
+        self._worn: tuple[AdapterUse, ...] | None = None
+        self._terms = Terms(job, self.pausing, self.lost, self._seconds_left, self._adapters)
 
     @property
     def job_id(self) -> str:
@@ -120,6 +125,18 @@ class Run:
         ask = replace(ask, stop=(*ask.stop, *self._tools.template().stop))
         seed = seed_of(self.job.seed, name, sample)
         return self._tools.thinker.think(self._terms, name, sample, prompt, ask, seed, opens_thinking(segments))
+
+    def _adapters(self) -> tuple[AdapterUse, ...]:
+        """What the job wears: looked up once, so that all its thoughts wear the same, in the next night too."""
+        if self.job.adapter is None:
+            return ()
+        with self._dressing:
+            if self._worn is None:
+                wanted, shelf = self.job.adapter, self._tools.shelf
+                rows = self.step("adapter", lambda: [asdict(worn) for worn in choose(wanted, shelf)])
+                worn = [Worn(**row) for row in rows]
+                self._worn = tuple(AdapterUse(str(shelf.weights(one)), one.sha256, one.scale) for one in worn)
+            return self._worn
 
     def _segments(self, messages: list[ChatMessage]) -> list[Segment]:
         """In the model's template. A template that tells the date gets that of the job, or midnight would make another

@@ -21,6 +21,7 @@ from jobs.registry import Kinds
 from monk.alarms import Alarms
 from monk.cron import count_runs, next_run
 from monk.errors import InvalidInput, MonkError
+from monk.lora.shelf import Shelf
 from monk.windows import named_zone
 
 __all__ = ["Clockwork", "next_run"]
@@ -40,6 +41,7 @@ class Clockwork:
         self,
         schedules: Schedules,
         kinds: Kinds,
+        shelf: Shelf,
         alarms: Alarms,
         *,
         zone: str | None,
@@ -49,6 +51,7 @@ class Clockwork:
         """`zone`: the night's, None for the system's. `on_fire`: there is a new job. Raises SettingsInvalid."""
         self._schedules = schedules
         self._kinds = kinds
+        self._shelf = shelf
         self._alarms = alarms
         self._zone = named_zone(zone)
         self._now = now
@@ -73,7 +76,7 @@ class Clockwork:
                 raise InvalidInput(
                     f"{field} belongs to one job, not to one that comes back; leave it out", param=f"job.{field}"
                 )
-        _check(job, self._kinds, now)
+        _check(job, self._kinds, self._shelf, now)
         first = next_run(cron, now, self._zone)
         if first is None:
             raise InvalidInput(f"cron {cron!r} never comes in the next nine years; check day and month", param="cron")
@@ -137,23 +140,23 @@ class Clockwork:
     def _job_of(self, schedule: Schedule, now: datetime) -> NewJob:
         """The job of this run. One that no longer fits its kind is submitted as it is: it fails in sight, in the report."""
         try:
-            return _read(schedule.job, self._kinds, now)
+            return _read(schedule.job, self._kinds, self._shelf, now)
         except MonkError as exc:
             logger.warning("a schedule's job no longer fits", extra={"schedule": schedule.name, "why": exc.message})
             return NewJob(kind=str(schedule.job.get("kind") or "answer"), input=dict(schedule.job.get("input") or {}))
 
 
-def _read(job: dict[str, Any], kinds: Kinds, now: datetime) -> NewJob:
+def _read(job: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) -> NewJob:
     """The job as POST /jobs would take it. Raises InvalidInput or UnknownKind."""
     from monk.api.requests import job_from  # late: the web framework is loaded after the home has been checked
 
-    return job_from(job, kinds, now)
+    return job_from(job, kinds, shelf, now)
 
 
-def _check(job: dict[str, Any], kinds: Kinds, now: datetime) -> None:
+def _check(job: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) -> None:
     """As `_read`, naming the field as it stands in the schedule."""
     try:
-        _read(job, kinds, now)
+        _read(job, kinds, shelf, now)
     except InvalidInput as exc:
         raise type(exc)(f"job: {exc.message}", param=f"job.{exc.param}" if exc.param else "job") from exc
 

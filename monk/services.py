@@ -15,6 +15,7 @@ from db.records import Nights, Reports
 from db.steps import Steps
 from jobs.registry import Kinds
 from monk.engine.client import EngineClient
+from monk.lora.shelf import Shelf
 from monk.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,6 +108,7 @@ class Services:
     reports: Reports
     timetable: Timetable
     kinds: Kinds
+    shelf: Shelf
     engine: EngineClient
     library: Library
     night: NightKeeper

@@ -19,7 +19,17 @@ from typing import Any
 from db.models import Job, Thought
 from db.steps import NewThought, Open, Steps, ThoughtEnd
 from jobs.context import Ask, Said
-from monk.engine.client import EngineClient, Finished, NewTokens, PrefillProgress, Sampling, Stream, ThoughtRequest
+from monk.engine.client import (
+    AdapterUse,
+    EngineClient,
+    Finished,
+    NewTokens,
+    PrefillProgress,
+    Sampling,
+    Stream,
+    ThoughtRequest,
+    wave_of,
+)
 from monk.engine.template import split_thinking
 from monk.errors import EngineDied, EngineFailed
 from monk.scribe import Scribe
@@ -41,6 +51,7 @@ class Terms:
     pausing: threading.Event
     lost: threading.Event
     seconds_left: Callable[[], float]
+    adapters: Callable[[], tuple[AdapterUse, ...]]
 
 
 class Thinker:
@@ -60,11 +71,11 @@ class Thinker:
         Raises Paused, LeaseLost, ContextTooLong, EngineFailed.
         """
         card = self._engine.card()
-        sampling = _sampling(ask, seed)
+        sampling, adapters = _sampling(ask, seed), terms.adapters()
         new = NewThought(
             name=name,
             sample=sample,
-            request_hash=_request_hash(prompt, sampling, ask, card.sha256),
+            request_hash=_request_hash(prompt, sampling, ask, card.sha256, wave_of(adapters)),
             model_sha256=card.sha256,
             sampling=_told(sampling, ask),
             max_tokens=ask.max_tokens,
@@ -80,6 +91,7 @@ class Thinker:
             sampling=sampling,
             stop=ask.stop,
             saved=found.saved,
+            adapters=adapters,
             group=terms.job.id,  # its steps quote the same documents and each other
             priority=terms.job.priority,
             deadline_seconds=_seconds_until(terms.job.deadline, self._now()),
@@ -190,8 +202,9 @@ def _told(sampling: Sampling, ask: Ask) -> dict[str, Any]:
     return {**told, "stop": list(ask.stop)}
 
 
-def _request_hash(prompt: tuple[int, ...], sampling: Sampling, ask: Ask, model_sha256: str) -> str:
-    told = json.dumps([prompt, _told(sampling, ask), ask.max_tokens, model_sha256], sort_keys=True)
+def _request_hash(prompt: tuple[int, ...], sampling: Sampling, ask: Ask, model_sha256: str, wave: str) -> str:
+    what = [prompt, _told(sampling, ask), ask.max_tokens, model_sha256]
+    told = json.dumps([*what, wave] if wave else what, sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()
 
 

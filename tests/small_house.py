@@ -22,6 +22,7 @@ from jobs.registry import Kinds
 from monk.alarms import Alarms
 from monk.engine.client import EngineStatus
 from monk.forecast import Forecast
+from monk.lora.shelf import Shelf
 from monk.schedules import Clockwork
 from monk.services import Services, utc_now
 from monk.settings import Settings, load
@@ -127,6 +128,7 @@ def small_house(database: Database, **settings: Any) -> Services:
     """The services over a migrated database; settings as flags."""
     chosen: Settings = load({}, home=database.path.parent, night="always", timezone="UTC", **settings)
     kinds = Kinds(database.path.parent / "jobs")
+    shelf = Shelf(database.path.parent / "adapters")
     queue, nights, reports = Queue(database), Nights(database), Reports(database)
     keeper = HandNight(nights)
     calendar = Calendar.parse(chosen.night, chosen.night_days, chosen.timezone)
@@ -138,8 +140,9 @@ def small_house(database: Database, **settings: Any) -> Services:
         events=Events(database),
         nights=nights,
         reports=reports,
-        timetable=Clockwork(Schedules(database), kinds, Alarms(), zone=chosen.timezone),
+        timetable=Clockwork(Schedules(database), kinds, shelf, Alarms(), zone=chosen.timezone),
         kinds=kinds,
+        shelf=shelf,
         engine=IdleEngine(),  # type: ignore[arg-type]  # what HTTP asks of an engine is its status
         library=SmallLibrary(),  # type: ignore[arg-type]  # and of the library a search
         night=keeper,

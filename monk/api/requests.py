@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from db.queue import NewJob
 from jobs.registry import Kinds
 from monk.api.errors import checked
 from monk.api.moments import Moment, iso
 from monk.api.wire import decode, load
-from monk.errors import InvalidInput
+from monk.errors import InvalidInput, NotFound
+from monk.lora.shelf import Shelf
+from monk.lora.wear import choose
 
 HOW = 'send {"kind": "answer", "input": {"question": "..."}}, or the question as plain text'
 _JSON_TYPES = ("application/json", "text/json")
@@ -51,13 +53,6 @@ class JobRequest(BaseModel):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=200)] | None = None
     max_attempts: Annotated[int, Field(ge=1, le=10)] = 3
 
-    @field_validator("adapter")
-    @classmethod
-    def _no_adapters_yet(cls, value: str | None) -> str | None:
-        if value is not None:
-            raise ValueError("this version has no adapters yet; leave the field out")
-        return value
-
 
 @dataclass(frozen=True, slots=True)
 class Sent:
@@ -68,17 +63,18 @@ class Sent:
     idempotency_key: str | None = None
 
 
-def new_job(sent: Sent, kinds: Kinds, now: datetime) -> NewJob:
+def new_job(sent: Sent, kinds: Kinds, shelf: Shelf, now: datetime) -> NewJob:
     """The job a body asks for, checked in every field. Raises InvalidInput or UnknownKind; nothing is stored."""
     data = _with_key(fields_of(sent), sent.idempotency_key)
-    return job_from(data, kinds, now)
+    return job_from(data, kinds, shelf, now)
 
 
-def job_from(data: dict[str, Any], kinds: Kinds, now: datetime) -> NewJob:
+def job_from(data: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) -> NewJob:
     """A job from its fields. Raises InvalidInput or UnknownKind."""
     given = {key: value for key, value in _expanded(data).items() if value is not None or key == "input"}
     request: JobRequest = checked(JobRequest, given)
     _in_time(request, now)
+    _on_the_shelf(request.adapter, shelf)
     return NewJob(
         kind=request.kind,
         input=kinds.validate(request.kind, request.input),
@@ -92,6 +88,15 @@ def job_from(data: dict[str, Any], kinds: Kinds, now: datetime) -> NewJob:
         idempotency_key=request.idempotency_key,
         max_attempts=request.max_attempts,
     )
+
+
+def _on_the_shelf(adapter: str | None, shelf: Shelf) -> None:
+    if adapter is None:
+        return
+    try:
+        choose(adapter, shelf)
+    except NotFound as exc:
+        raise InvalidInput(exc.message, param="adapter") from exc
 
 
 def fields_of(sent: Sent) -> dict[str, Any]:

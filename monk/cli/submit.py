@@ -38,6 +38,10 @@ def submit(
     samples: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Budget: independent samples (think).")
     ] = None,
+    adapter: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help='LoRA adapter to wear: "lawyer", "lawyer:0.8", or several with +.'),
+    ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same answer.")] = None,
     key: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Idempotency key: submitting it again gives the same job.")
@@ -68,6 +72,7 @@ def submit(
         not_before=moment_from(not_before, "--not-before"),
         deadline=moment_from(deadline, "--deadline"),
         budget=budget or None,
+        adapter=adapter,
         seed=seed,
         idempotency_key=key,
     )

@@ -41,6 +41,7 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("kind", str(job["kind"])),
         ("asked", summary(job)),
         ("tags", ", ".join(job.get("tags") or [])),
+        ("adapter", str(job.get("adapter") or "")),
         ("priority", str(job["priority"]) if job.get("priority") else ""),
         ("created", shown(job.get("created_at"))),
         ("not before", _moment(job.get("not_before"))),

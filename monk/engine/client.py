@@ -60,6 +60,11 @@ class AdapterUse:
     scale: float = 1.0
 
 
+def wave_of(adapters: tuple[AdapterUse, ...]) -> str:
+    """The same for the same contents and scales in any order; empty for the bare model."""
+    return "+".join(sorted(f"{adapter.sha256}:{adapter.scale!r}" for adapter in adapters))
+
+
 @dataclass(frozen=True, slots=True)
 class ThoughtRequest:
     """One call of the model. `saved` are tokens an earlier, cut run of the same thought has already produced: they are

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import AdapterUse, Finished, FinishReason, ThoughtRequest, TokenLogprob
+from monk.engine.client import Finished, FinishReason, ThoughtRequest, TokenLogprob, wave_of
 from monk.engine.text import TextStream
 
 Tokens = npt.NDArray[np.int32]
@@ -126,11 +126,6 @@ def _what_counts(request: ThoughtRequest) -> tuple[object, ...]:
     """All that shapes the answer, the cheapest to compare first."""
     sampling = replace(request.sampling, seed=0) if request.sampling.temperature == 0.0 else request.sampling
     return request.max_tokens, wave_of(request.adapters), sampling, request.stop, request.saved, request.prompt
-
-
-def wave_of(adapters: tuple[AdapterUse, ...]) -> str:
-    """The same for the same contents and scales in any order; empty for the bare model."""
-    return "+".join(sorted(f"{adapter.sha256}:{adapter.scale!r}" for adapter in adapters))
 
 
 def common_prefix(left: Tokens, right: Tokens) -> int:

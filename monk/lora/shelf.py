@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from monk.errors import AdapterUnusable, Conflict, HomeUnusable, InvalidInput, NotFound
 
@@ -39,6 +39,15 @@ class Adapter:
     source: str  # where it came from, for people
     base_model: str  # what it says it was trained on
     added_at: str  # RFC 3339
+
+
+class Named(Protocol):
+    """A version of an adapter."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def sha256(self) -> str: ...
 
 
 class Shelf:
@@ -105,7 +114,7 @@ class Shelf:
             raise NotFound(f"there is no adapter {name[:80]!r}; on the shelf: {there}", param="adapter")
         return known[name]
 
-    def path(self, adapter: Adapter) -> Path:
+    def weights(self, adapter: Named) -> Path:
         """The file for llama.cpp. Raises NotFound when somebody took it away."""
         path = self._weights(adapter.sha256)
         if not path.is_file():

@@ -43,7 +43,7 @@ def choose(text: str, shelf: Shelf) -> tuple[Worn, ...]:
     worn = []
     for wish in parse(text):
         adapter = shelf.get(wish.name)
-        shelf.path(adapter)
+        shelf.weights(adapter)
         worn.append(Worn(adapter.name, adapter.sha256, adapter.scale if wish.scale is None else wish.scale))
     return tuple(worn)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from db.queue import NewJob
 from jobs.registry import Kinds
 from monk.api.requests import Sent, fields_of, new_job
 from monk.errors import InvalidInput, MonkError, UnknownKind
+from monk.lora.shelf import Shelf
 
 FORM = "application/x-www-form-urlencoded"
 GOOD: dict[str, Any] = {"kind": "answer", "input": {"question": "Why?"}}
@@ -24,7 +26,7 @@ def kinds() -> Kinds:
 
 def read(kinds: Kinds, now: datetime, body: Any, type_: str = "application/json", key: str | None = None) -> NewJob:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return new_job(Sent(raw, type_, key), kinds, now)
+    return new_job(Sent(raw, type_, key), kinds, Shelf(Path("nowhere")), now)
 
 
 def refusal(kinds: Kinds, now: datetime, body: Any, type_: str = "application/json") -> MonkError:

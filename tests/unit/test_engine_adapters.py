@@ -47,7 +47,7 @@ def adapters(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tupl
         }
         write(Lora("qwen3", 8.0, pairs), folder / f"{number}.gguf")
         kept = shelf.add(f"a{number}", folder / f"{number}.gguf", model, datetime(2026, 1, 1, tzinfo=UTC))
-        made.append(AdapterUse(str(shelf.path(kept)), kept.sha256))
+        made.append(AdapterUse(str(shelf.weights(kept)), kept.sha256))
     return [(), (made[0],), (made[1],), (made[0], made[1])]
 
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monk.engine.client import AdapterUse, ThoughtRequest
+from monk.engine.client import AdapterUse, ThoughtRequest, wave_of
 from monk.engine.kv_store import KvStore
-from monk.engine.sequence import wave_of
 from monk.errors import AdapterUnusable
 from tests.engine_house import House, assert_right, request
 

@@ -36,7 +36,7 @@ def test_both_forms_are_put_on_the_shelf_and_found_by_name(shelf: Shelf, model: 
 
     assert shelf.listing() == [first, second] and shelf.get("poet") == second and shelf.problems() == []
     assert (first.scale, first.ranks, first.alpha, first.base_model) == (0.5, (4,), 8.0, "tiny/one")
-    assert shelf.path(first).stat().st_size == first.num_bytes
+    assert shelf.weights(first).stat().st_size == first.num_bytes
     assert files(shelf) == [".gguf", ".json", ".json"], "the same factors are the same weights"
 
 
@@ -91,7 +91,7 @@ def test_a_refused_adapter_leaves_nothing(shelf: Shelf, model: Path, tmp_path: P
 def test_what_people_did_to_the_folder_is_told_and_stops_nothing(shelf: Shelf, model: Path, tmp_path: Path) -> None:
     good = shelf.add("good", peft(tmp_path / "peft"), model, NOW)
     gone = shelf.add("gone", peft(tmp_path / "other", {**factors((2, 64), (128, 2))}), model, NOW)
-    shelf.path(gone).unlink()
+    shelf.weights(gone).unlink()
     (shelf.folder / "broken.json").write_text("{")
     (shelf.folder / "evil.json").write_text(
         json.dumps({**json.loads((shelf.folder / "good.json").read_text()), "sha256": "../x"})
@@ -99,6 +99,6 @@ def test_what_people_did_to_the_folder_is_told_and_stops_nothing(shelf: Shelf, m
 
     assert [adapter.name for adapter in shelf.listing()] == ["gone", "good"] and shelf.get("good") == good
     with pytest.raises(NotFound, match="gone"):
-        shelf.path(gone)
+        shelf.weights(gone)
     problems = "\n".join(shelf.problems())
     assert "broken.json" in problems and "evil.json" in problems and "weights of adapter gone" in problems

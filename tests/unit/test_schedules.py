@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,6 +21,7 @@ from jobs.registry import Kinds
 from monk.alarms import Alarms
 from monk.cron import count_runs
 from monk.errors import Conflict, InvalidInput, NotFound, UnknownKind
+from monk.lora.shelf import Shelf
 from monk.schedules import Clockwork, next_run
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -176,6 +178,7 @@ class Run:
         self.clockwork = Clockwork(
             self.schedules,
             Kinds(None),
+            Shelf(Path("nowhere")),
             Alarms(),
             zone="Europe/Berlin",
             now=lambda: self.time,

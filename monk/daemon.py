@@ -219,6 +219,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         context=settings.context,
         slots=settings.slots,
         threads=settings.threads,
+        threads_batch=settings.threads_batch,
         ubatch=settings.ubatch,
         flash_attention=settings.flash_attention,
         kv_type_k=settings.kv_type_k,

@@ -65,13 +65,13 @@ class Forks(Hall):
         for sequence in members:
             self._sit_down(sequence)
 
-    def takes(self, sequence: Sequence, kept_elsewhere: int) -> bool:
+    def takes(self, sequence: Sequence) -> bool:
         """True if the thought can join those who are in, or go on from what they left."""
         length = len(self._shared)
         own = len(sequence.tokens) - length
         if not length or not (self._is_ready or self.owners) or sequence.no_fork or not self.has_free_slot:
             return False
-        if not 0 < own <= self._longest_suffix or kept_elsewhere > length:
+        if not 0 < own <= self._longest_suffix:
             return False
         same = bool((sequence.row[:length] == self._shared).all())
         return same and self._cells_of(sequence) <= self._free_cells()

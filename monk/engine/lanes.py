@@ -162,7 +162,7 @@ class Lanes:
         if self._forks is None:
             return
         for sequence in list(self.waiting):
-            if self._forks.takes(sequence, self._streams.kept_for(sequence.row)):
+            if self._forks.takes(sequence) and self._streams.kept_for(sequence.row) <= len(self._forks.shared):
                 self.waiting.remove(sequence)
                 self._forks.join(sequence)
 

@@ -163,7 +163,9 @@ def test_kv_at_other_positions_is_not_taken(store: KvStore) -> None:
     assert store.counters.distrusted == 1
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[:-9], lambda data: data[:5000] + b"\x55" + data[5001:], lambda _: b""])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-9], lambda data: data[:5000] + b"\x55" + data[5001:], lambda _: b""]
+)
 def test_a_damaged_file_is_computed_again(tmp_path: Path, damage: object) -> None:
     asked = request("t", PROMPT[: 2 * BLOCK + 3] * 1, 5)
     # large vocabulary rows make files longer than a page

@@ -222,6 +222,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         threads_batch=settings.threads_batch,
         ubatch=settings.ubatch,
         flash_attention=settings.flash_attention,
+        speculation=settings.speculation,
         kv_type_k=settings.kv_type_k,
         kv_type_v=settings.kv_type_v,
         kv_folder=settings.home / "kv",

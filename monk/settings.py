@@ -70,6 +70,9 @@ class Settings(BaseSettings):
     flash_attention: Literal["auto", "on", "off"] = Field(
         "auto", description="Attention kernel; auto: the engine's choice"
     )
+    speculation: Literal["auto", "off"] = Field(
+        "auto", description="Tokens are guessed from the text so far, where that pays; the answers are the same"
+    )
     kv_type_k: KvType = Field("f16", description="Type of the stored keys")
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")
     kv_cache_bytes: Annotated[ByteSize, Field(ge=0)] = Field(

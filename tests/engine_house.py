@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from monk.engine.archive import Archive
@@ -14,11 +15,11 @@ from tests.engine_lanes import END, SumModel, next_token
 BLOCK = 64
 
 
-def expected(request: ThoughtRequest) -> tuple[str, str]:
+def expected(request: ThoughtRequest, says: Callable[[list[int]], int] = next_token) -> tuple[str, str]:
     """(reason, text) of an undisturbed run."""
     tokens = [*request.prompt, *request.saved]
     while len(tokens) - len(request.prompt) < request.max_tokens:
-        token = next_token(tokens)
+        token = says(tokens)
         if token == END:
             return "stop", words_of(tokens[len(request.prompt) :])
         tokens.append(token)
@@ -40,11 +41,18 @@ class House:
         stream_bytes: int = 1,
         fork_cells: int = 0,
         store: KvStore | None = None,
+        speculates: bool = False,
     ) -> None:
         self.model = SumModel(slots, can_trim, chunk, fork_cells)
         self.heard: dict[str, list[Message | MonkError]] = {}
         config = RunnerConfig(
-            4096, chunk, weight_bytes=1000, stream_bytes=stream_bytes, block_tokens=BLOCK, flush_seconds=0
+            4096,
+            chunk,
+            weight_bytes=1000,
+            stream_bytes=stream_bytes,
+            block_tokens=BLOCK,
+            flush_seconds=0,
+            speculates=speculates,
         )
         archive = None if store is None else Archive(store, bytes(32), BLOCK)
         self.runner = Runner(

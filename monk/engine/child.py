@@ -139,6 +139,7 @@ class Child:
             decode_share=config.decode_share,
             flush_seconds=config.flush_seconds,
             share_prefixes=config.share_prefixes,
+            speculates=config.speculation == "auto",
             flash_attention=plan.flash_attention,
         )
         self._archive = open_archive(file, config, plan, sha256)

@@ -15,6 +15,7 @@ import numpy as np
 from monk.engine.counters import Counters
 from monk.engine.frames import Image
 from monk.engine.grouping import Candidate, own_cells
+from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall
 from monk.engine.native import NO_ROOM, Lane
 from monk.engine.scheduler import Prefill, Scheduler
@@ -37,10 +38,11 @@ class Forks(Hall):
         scheduler: Scheduler,
         voice: Voice,
         counters: Counters,
+        guessing: Guessing,
         longest_suffix: int,
         send_back: Callable[[Sequence], None],
     ) -> None:
-        super().__init__(lane, range(1, lane.num_sequences), scheduler, voice, counters)
+        super().__init__(lane, range(1, lane.num_sequences), scheduler, voice, counters, guessing)
         self._longest_suffix = longest_suffix
         self._send_back = send_back
         self._shared: Tokens = np.zeros(0, np.int32)
@@ -141,6 +143,10 @@ class Forks(Hall):
         seconds = self._compute(parts, "prefill")
         if seconds is not None:
             self._scheduler.did_prefill(count, seconds, others_waited=others_waited, lane="fork")
+
+    def _room(self, sequence: Sequence) -> int:
+        """Cells were set aside for the longest answer it may give."""
+        return sequence.remaining - 1
 
     def _refuse(self, sequence: Sequence, code: int) -> None:
         if code == NO_ROOM:

@@ -72,7 +72,7 @@ class LlamaLane:
         self._vocab_size = vocab_size
         self._threads = {"prefill": plan.threads_batch, "decode": plan.threads}
         self._num_streams = 1 if shape.unified else shape.sequences
-        self._most_outputs = shape.outputs
+        self.most_outputs = shape.outputs
         self._batch = Batch(shape.batch)
         self._phase: Phase = "prefill"
         self.num_sequences = shape.sequences
@@ -84,7 +84,7 @@ class LlamaLane:
     def decode(self, runs: Row[Run], phase: Phase) -> int:
         count = sum(len(run.tokens) for run in runs)
         assert 0 < count <= self._batch.capacity, "more tokens than the batch holds would abort the process"
-        assert sum(run.outputs for run in runs) <= self._most_outputs, "so would more outputs than are reserved"
+        assert sum(run.outputs for run in runs) <= self.most_outputs, "so would more outputs than are reserved"
         assert all(0 <= run.slot < self.num_sequences and run.outputs <= len(run.tokens) for run in runs)
         self._batch.fill(runs)
         self._set_threads(phase)

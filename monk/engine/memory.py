@@ -36,6 +36,7 @@ KV_BYTES = {"f32": (4, 1), "f16": (2, 1), "bf16": (2, 1), "q8_0": (34, 32)}  # b
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
 LEAST_SLOTS_WITH_LANES = 2  # when slots are chosen: below, memory is too short for anything but the one stream
 LEAST_MEMBERS = 8  # thoughts that may go on from a shared beginning at once, however few slots there are
+LEAST_OUTPUTS = 17  # one thought alone takes its longest guess along
 OUTPUTS_PER_SLOT, MOST_OUTPUTS = 4, 64  # rows with logits in one call, guessed tokens included
 
 
@@ -172,7 +173,9 @@ def _lanes(
 ) -> dict[str, LanePlan]:
     """The streams, and those of the others that are named."""
     flash = _flash_attention(config)
-    outputs = max(slots, min(MOST_OUTPUTS, OUTPUTS_PER_SLOT * slots))
+    outputs = slots
+    if config.speculation == "auto":
+        outputs = max(slots, min(MOST_OUTPUTS, max(OUTPUTS_PER_SLOT * slots, LEAST_OUTPUTS)))
     kv_bytes = _kv_bytes(model, config, slots, context, ubatch)
     shapes = {"stream": _shape(slots, context * slots, False, max(ubatch, outputs), outputs, kv_bytes)}
     per_token = kv_bytes_per_token(model, config)

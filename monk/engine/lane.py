@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from monk.engine.config import EngineConfig
 from monk.engine.frames import MARGIN_BYTES, Image, empty_buffer
-from monk.engine.memory import LanePlan, Plan
+from monk.engine.lane_plan import LanePlan
+from monk.engine.memory import Plan
 from monk.engine.native import Logits, Phase, Run
 
 GGML_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}

@@ -2,6 +2,7 @@
 #
 #   TORCH=torch                  another PyTorch, such as a GPU build (default: the release this project is tested with)
 #   PIP_INSTALL_FLAGS=...        flags for pip, such as another index
+#   BENCH_JOBS=N                 compilers at once for bench-peers (default: all cores)
 #   CMAKE_ARGS=...               how llama.cpp is compiled; the default is for the processor of this machine
 
 VENV ?= .venv
@@ -10,11 +11,16 @@ TORCH ?= torch==2.13.0
 PIP_INSTALL_FLAGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LLAMA_VERSION := $(shell sed -n 's/.*"llama-cpp-python==\([^"]*\)".*/\1/p' pyproject.toml)
+PEER := .bench/llama-$(LLAMA_VERSION)
+BENCH_JOBS ?= $(shell nproc)
+PEER_FLAGS := -DCMAKE_BUILD_TYPE=Release -DGGML_NATIVE=ON -DBUILD_SHARED_LIBS=OFF -DLLAMA_BUILD_UI=OFF \
+  -DLLAMA_USE_PREBUILT_UI=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
 
-.PHONY: help install demo test lint types unit format clean
+.PHONY: help install demo test lint types unit format bench-peers bench clean
 
 help:  ## what there is to do
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
 
 install: $(STAMP)  ## the environment in .venv (compiles llama.cpp once: about ten minutes)
 
@@ -46,6 +52,22 @@ unit: install  ## pytest
 format: install  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The peer of the engine's measurements is the server of the very llama.cpp the engine runs on: the pinned source again.
+# Static and with OpenMP, as the package's own build; nothing in it that goes out to the network.
+bench-peers: $(PEER)/bin/llama-server  ## llama-server in .bench, to measure the engine against (compiles: ten minutes)
+
+$(PEER)/bin/llama-server: | $(STAMP)
+	@command -v cmake >/dev/null || test -x $(BIN)/cmake || $(BIN)/python -m pip install --quiet $(PIP_INSTALL_FLAGS) cmake
+	rm -rf .bench/source && mkdir -p .bench/source .bench/sdist
+	$(BIN)/python -m pip download --quiet $(PIP_INSTALL_FLAGS) --no-deps --no-binary :all: --dest .bench/sdist \
+	  llama-cpp-python==$(LLAMA_VERSION)
+	tar -xzf .bench/sdist/llama_cpp_python-$(LLAMA_VERSION).tar.gz -C .bench/source --strip-components=1
+	PATH="$$PATH:$(abspath $(BIN))" cmake -S .bench/source/vendor/llama.cpp -B $(PEER) $(PEER_FLAGS) $(CMAKE_ARGS)
+	PATH="$$PATH:$(abspath $(BIN))" cmake --build $(PEER) --target llama-server -j $(BENCH_JOBS)
+
+bench: bench-peers  ## how fast the engine is, against its peers; an hour on a quiet machine
+	$(BIN)/python -m tests.bench.engine
 
 clean:  ## what was built, but not the environment
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

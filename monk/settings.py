@@ -60,13 +60,19 @@ class Settings(BaseSettings):
         0, description="Thoughts decoded at once; 0: as many as fit in memory, at most 16"
     )
     threads: Annotated[int, Field(ge=0, le=4096)] = Field(
-        0, description="Threads of the engine; 0: one per physical core"
+        0, description="Threads while answers are written; 0: one per physical core"
+    )
+    threads_batch: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0, description="Threads while prompts are computed; 0: as threads"
     )
     ubatch: Annotated[int, Field(ge=0, le=8192)] = Field(
         0, description="Prompt tokens computed in one go; 0: what suits the memory, at most 512"
     )
     flash_attention: Literal["auto", "on", "off"] = Field(
         "auto", description="Attention kernel; auto: the engine's choice"
+    )
+    speculation: Literal["auto", "off"] = Field(
+        "auto", description="Tokens are guessed from the text so far, where that pays; the answers are the same"
     )
     kv_type_k: KvType = Field("f16", description="Type of the stored keys")
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from monk.engine.archive import Archive
@@ -14,7 +15,7 @@ from tests.engine_lanes import END, SumModel, next_token, tint_of
 BLOCK = 64
 
 
-def expected(request: ThoughtRequest) -> tuple[str, str]:
+def expected(request: ThoughtRequest, says: Callable[[list[int]], int] = next_token) -> tuple[str, str]:
     """(reason, text) of an undisturbed run."""
     tokens, tint = [*request.prompt, *request.saved], tint_of(request.adapters)
     while len(tokens) - len(request.prompt) < request.max_tokens:
@@ -40,11 +41,18 @@ class House:
         stream_bytes: int = 1,
         fork_cells: int = 0,
         store: KvStore | None = None,
+        speculates: bool = False,
     ) -> None:
         self.model = SumModel(slots, can_trim, chunk, fork_cells)
         self.heard: dict[str, list[Message | MonkError]] = {}
         config = RunnerConfig(
-            4096, chunk, weight_bytes=1000, stream_bytes=stream_bytes, block_tokens=BLOCK, flush_seconds=0
+            4096,
+            chunk,
+            weight_bytes=1000,
+            stream_bytes=stream_bytes,
+            block_tokens=BLOCK,
+            flush_seconds=0,
+            speculates=speculates,
         )
         archive = None if store is None else Archive(store, bytes(32), BLOCK)
         self.runner = Runner(

@@ -7,6 +7,7 @@ positions must continue, a unified lane shares cells, and what does not fit has 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence as Row
 
 import numpy as np
@@ -33,6 +34,7 @@ class SumLane:
         self.num_sequences = num_sequences
         self.num_cells = num_cells
         self.most_tokens = most_tokens
+        self.most_outputs = most_tokens
         self.held: list[dict[int, int]] = [{} for _ in range(num_sequences)]  # position to token
         self.poison: int | None = None
         self.deaf = False
@@ -41,6 +43,7 @@ class SumLane:
     def decode(self, runs: Row[Run], phase: Phase) -> int:
         model = self._model
         assert sum(len(run.tokens) for run in runs) <= self.most_tokens
+        assert sum(run.outputs for run in runs) <= self.most_outputs
         slots = [run.slot for run in runs]
         assert slots == sorted(slots) or self._unified
         code = model.codes.pop(0) if model.codes else 0
@@ -55,7 +58,7 @@ class SumLane:
             for at, token in enumerate(run.tokens):
                 held[run.start + at] = int(token) + model.tint
                 if at >= len(run.tokens) - run.outputs:
-                    rows.append(logits_after([held[place] for place in sorted(held)]))
+                    rows.append(logits_after([held[place] for place in sorted(held)], model.says))
             model.computed += len(run.tokens)
         self._logits = np.array(rows, np.float32).reshape(len(rows), VOCAB)
         return 0
@@ -106,6 +109,7 @@ class SumModel:
 
     def __init__(self, slots: int, can_trim: bool = True, chunk: int = 16, fork_cells: int = 0) -> None:
         self.can_trim = can_trim
+        self.says: Callable[[list[int]], int] = next_token
         self.codes: list[int] = []
         self.computed = 0
         self.streams = SumLane(self, slots, 4096, unified=False, most_tokens=max(chunk, slots))
@@ -153,8 +157,8 @@ def next_token(held: list[int]) -> int:
     return (sum((at + 1) * token for at, token in enumerate(held)) * 31 + 7) % VOCAB
 
 
-def logits_after(held: list[int]) -> npt.NDArray[np.float32]:
-    """[vocab]; the sum decides the likeliest token, and how high it stands."""
+def logits_after(held: list[int], says: Callable[[list[int]], int] = next_token) -> npt.NDArray[np.float32]:
+    """[vocab]; what it says is the likeliest token."""
     row = np.zeros(VOCAB, np.float32)
-    row[next_token(held)] = SUM_SCALE
+    row[says(held)] = SUM_SCALE
     return row

@@ -113,6 +113,8 @@ def _sharing(status: EngineStatus) -> Iterator[Metric]:
     spared.add_metric(["forking"], status.forked_tokens)
     yield spared
     yield _counter("monk_engine_thoughts_deduplicated", "Thoughts that an identical one answered", status.deduplicated)
+    yield _counter("monk_engine_drafted_tokens", "Guessed tokens that were computed", status.drafted_tokens)
+    yield _counter("monk_engine_accepted_tokens", "Guessed tokens that answers went on with", status.accepted_tokens)
     kv = status.kv
     blocks = CounterMetricFamily("monk_kv_blocks", "KV blocks by what became of them", labels=["result"])
     for result in ("hits", "misses", "failures", "write_errors", "declined"):

@@ -103,6 +103,8 @@ def engine_view(status: EngineStatus) -> dict[str, Any]:
         "shared_tokens": status.shared_tokens,
         "forked_tokens": status.forked_tokens,
         "deduplicated": status.deduplicated,
+        "drafted_tokens": status.drafted_tokens,
+        "accepted_tokens": status.accepted_tokens,
         "kv": {**asdict(status.kv), "seconds_saved": round(status.kv.seconds_saved, 3)},
         "silent_seconds": round(max(0.0, time.monotonic() - status.beat_at), 1) if status.pid else None,
     }

@@ -1,25 +1,51 @@
 """The engine: many thoughts at once on one model, in a process of its own.
 
-    worker threads ──▶ EngineProcess ──socket──▶ child: Runner ──▶ Scheduler   what enters the next batch (arithmetic)
-                       (process.py)              (runner.py)  ├──▶ Sampler     logits to token, from (seed, index)
-                                                              └──▶ LlamaModel  the only import of llama_cpp
+    worker threads ──▶ EngineProcess ──socket──▶ child: Runner ──▶ Lanes ──┬▶ Streams  (streams.py)  thoughts on their own
+                       (process.py)              (runner.py)  (lanes.py)   ├▶ Study    (study.py)    long prompts
+                                                   │                       └▶ Forks    (forks.py)    one beginning, many
+                                                   ├▶ Scheduler   what enters the next batch (arithmetic)
+                                                   └▶ Voice       logits to tokens, from (seed, index), and to listeners
+    llama.py, lane.py: the only imports of llama_cpp        kv_store.py: blocks of KV on disk
 
 *Why a child.* Most misuse of llama.cpp ends in abort(), and a model may be larger than what the OOM killer tolerates.
 The child dies alone; the parent starts it again and every thought goes on from its saved tokens.
 
-*Contexts.* One context in streams mode: every slot owns a stretch of KV memory of `context` tokens, so a long neighbour
-costs nothing (in a unified cache each row also scans the cells of all others). A step is either one prefill chunk of
-one thought or one row of every decoding thought; mixing both in one call gains nothing on CPU. Slots are kept compact
-(0..k-1), because llama.cpp needs an extra pass over the weights for each gap between slots. Measured on SmolLM2-135M
-Q4_1, 2 AVX2 cores on a busy host, 16 thoughts at depth 1024, one decode step: streams 166 ms with flash attention off,
-180 ms on; unified 472 ms off (2026-11-22).
+*Lanes.* One loaded model, up to three contexts. A context has either one memory for all its sequences, where every row
+also scans the cells of all others, or a stretch for each, where a long neighbour costs nothing. Neither suits all:
 
-*Sharing.* Thoughts that begin with the same tokens pay for them once: a thought whose beginning another slot holds, or
-is computing right now, waits for it and takes a copy. A slot left by a finished thought keeps its KV until it is
-needed.
+    streams   a stretch for each thought. The usual place; always there. 16 thoughts at depth 1024, one decode step on
+              SmolLM2-135M Q4_1, 2 AVX2 cores: 166 ms without flash attention, 180 ms with; one memory: 472 ms (2026-11-22)
+    prefill   one memory, one prompt. Here KV can be cut and pasted at any token without copying, so this is where long
+              prompts are computed when blocks are kept, and every shared beginning; the result moves to its slot as bytes
+    fork      one memory, one beginning, many thoughts that go on from it: what they share is read once per step instead
+              of once per thought, their own beginnings of any length are computed in one pass
 
-*Fairness.* While a long prompt is prefilled, the running thoughts get a decode step at least every
-`prefill_slice_seconds` and `decode_share` of the time. A finished thought's slot is refilled before the next step.
+The two others are opened when first needed, if `memory.py` found room for them; without them the streams do it all. A
+step is one prefill chunk or one row of every decoding thought of one lane; mixing both in one call gains nothing on CPU.
+Streams are kept compact (0..k-1), because llama.cpp needs an extra pass over the weights for each gap between slots.
+
+*Sharing.* Thoughts that begin with the same tokens pay for them once: in the fork lane when several share a long
+beginning and the arithmetic of `grouping.py` says that it pays; else by a copy from the slot that has it, or is computing
+it right now. A slot left by a finished thought keeps its KV until it is needed. Identical thoughts that run at the same
+time are one thought with several listeners.
+
+*Durable KV.* Every whole block of a prompt computed in the prefill lane goes to disk with a proof: what the model says
+behind it. A killed engine has lost the block it was in. Restored KV is checked three times: the name is a hash of the
+model, of every setting that shapes KV and of all tokens so far; every byte has its checksum; and the block's last token,
+computed again behind it, must give the logits it gave before. On SmolLM2 these differ by at most 0.02 of their height
+between batch shapes, and by 0.25 to 0.6 when one block of 256 tokens is another text's (2026-11-24). The replay leaves
+the restored cells alone, so a restored prompt goes on from the same bits. No disk, a full one or a wrong file cost only
+time.
+
+*Fairness.* While long prompts are prefilled, the running thoughts get a decode step at least every
+`prefill_slice_seconds` and `decode_share` of the time; fetching a block counts as prefill. Where two lanes decode they
+take turns. A finished thought's slot is refilled before the next step.
+
+*Guessing.* Tokens that a text is likely to repeat are computed beside the last one, as many as pay (`speculation.py`);
+they never change an answer.
+
+*Models that cannot be cut.* Recurrent and hybrid models, and sliding windows, remember only their end: streams alone, no
+blocks, no forks, no guesses, and beginnings shared only whole.
 
 *Resume.* Tokens are the truth. A thought that was cut is asked again with the tokens it had (`saved`); they are
 prefilled behind the prompt and the next token is drawn from (seed, index) as it would have been. Grammars, stop strings

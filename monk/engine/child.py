@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monk.engine import fingerprint, gguf_file, memory, wire, words
+from monk.engine import fingerprint, gguf_file, lane_plan, memory, wire, words
 from monk.engine.client import Message, ModelCard, Segment
 from monk.engine.config import EngineConfig
 from monk.engine.relay import Relay
@@ -139,6 +139,7 @@ class Child:
             decode_share=config.decode_share,
             flush_seconds=config.flush_seconds,
             share_prefixes=config.share_prefixes,
+            speculates=config.speculation == "auto",
             flash_attention=plan.flash_attention,
         )
         self._archive = open_archive(file, config, plan, sha256)
@@ -150,7 +151,7 @@ class Child:
         self._log(logging.INFO, "model loaded", **plan.facts(), rss_bytes=rss_bytes())
         if file.chat_template is None:
             self._log(logging.WARNING, "model has no chat template, plain names are used instead")
-        if plan.context > file.train_context + memory.PAD:
+        if plan.context > file.train_context + lane_plan.PAD:
             self._log(
                 logging.WARNING, "context is longer than the model was trained for", train_context=file.train_context
             )

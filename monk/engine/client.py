@@ -210,6 +210,8 @@ class EngineStatus:
     forked_tokens: int = 0  # of prompts, read together with others in the fork lane
     deduplicated: int = 0  # thoughts that an identical one answered
     kv: KvFigures = KvFigures()
+    drafted_tokens: int = 0  # guesses computed beside the last tokens of answers
+    accepted_tokens: int = 0  # of them, those that the answers went on with
 
 
 class EngineClient(Protocol):

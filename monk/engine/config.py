@@ -10,6 +10,7 @@ from monk.errors import SettingsInvalid
 
 FlashAttention = Literal["auto", "on", "off"]
 KvType = Literal["f32", "f16", "bf16", "q8_0"]
+Speculation = Literal["auto", "off"]
 Numa = Literal["off", "distribute", "isolate", "numactl"]
 
 MAX_SLOTS = 256  # llama.cpp refuses more sequences than this
@@ -41,6 +42,7 @@ class EngineConfig:
     repack: bool = True  # copy some weight formats into a faster layout; costs their size again in RAM
     numa: Numa = "off"
     share_prefixes: bool = True
+    speculation: Speculation = "auto"  # tokens are guessed from the text so far, where that pays
     prefill_slice_seconds: float = 1.0  # longest stretch of prefill while others wait to decode
     decode_share: float = 0.25  # of the time, for decoding, while prompts are prefilled
     flush_seconds: float = 0.1  # tokens are reported at least this often, or after each step
@@ -58,7 +60,13 @@ class EngineConfig:
         self._check_combinations()
 
     def _check_choices(self) -> None:
-        choices = {"flash_attention": FlashAttention, "kv_type_k": KvType, "kv_type_v": KvType, "numa": Numa}
+        choices = {
+            "flash_attention": FlashAttention,
+            "kv_type_k": KvType,
+            "kv_type_v": KvType,
+            "numa": Numa,
+            "speculation": Speculation,
+        }
         for name, literal in choices.items():
             value = getattr(self, name)
             if value not in get_args(literal):

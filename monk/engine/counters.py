@@ -17,6 +17,8 @@ class Counters:
     decode_tokens: int = 0
     shared_tokens: int = 0  # of prompts, taken from a neighbour or from what was left in a slot
     forked_tokens: int = 0  # of prompts, read together with others in the fork lane
+    drafted_tokens: int = 0  # guesses computed beside the last tokens of answers
+    accepted_tokens: int = 0  # of them, those that the answers went on with
     deduplicated: int = 0  # thoughts that another one answered
     waves: int = 0  # changes of what the model wears
     prefill_seconds: float = 0.0

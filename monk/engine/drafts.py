@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from monk.engine.client import ThoughtRequest
-from monk.engine.lookup import NO_DRAFT, Draft, Lookup, Trail
+from monk.engine.lookup import Draft, Lookup, Trail
 from monk.engine.trust import Trust
 
 MOST_IDLE_NODES = 1 << 20  # tokens remembered for groups without a thought (24 MB)
@@ -33,47 +33,43 @@ class _Guesser:
     group: _Group
     trail: Trail
     trust: Trust
+    num_known: int  # tokens the trail has taken in
 
 
 class Drafts:
-    """Guesses for running thoughts, by their id."""
+    """Guesses for running thoughts, by a number that is theirs alone."""
 
     def __init__(self) -> None:
         self._trust = Trust()
         self._groups: OrderedDict[Hashable, _Group] = OrderedDict()  # the longest unused first
-        self._guessers: dict[str, _Guesser] = {}
-        self.num_drafted = 0  # rows computed for guesses
-        self.num_accepted = 0  # of them, tokens that became part of an answer
+        self._guessers: dict[int, _Guesser] = {}
 
-    def begin(self, request: ThoughtRequest, tokens: Row[int]) -> None:
-        """A thought starts with these tokens, its saved ones included."""
-        group = self._group_for(group_key(request))
-        group.num_running += 1
-        trail = group.lookup.open(np.asarray(tokens, np.int32))
-        self._guessers[request.id] = _Guesser(group, trail, Trust(self._trust))
+    def follow(self, number: int, request: ThoughtRequest, tokens: Row[int]) -> None:
+        """Take in what a thought holds by now; the first call begins it. `tokens` only ever grow."""
+        guesser = self._guessers.get(number)
+        if guesser is None:
+            self._begin(number, request, tokens)
+            return
+        for token in tokens[guesser.num_known :]:
+            guesser.trail.append(token)
+        guesser.num_known = len(tokens)
 
-    def append(self, thought_id: str, token: int) -> None:
-        """The thought's answer grew."""
-        self._guessers[thought_id].trail.append(token)
-
-    def end(self, thought_id: str) -> None:
+    def end(self, number: int) -> None:
         """The thought is over, or never began."""
-        guesser = self._guessers.pop(thought_id, None)
+        guesser = self._guessers.pop(number, None)
         if guesser is not None:
             guesser.group.num_running -= 1
             self._forget_idle()
 
-    def propose(self, thought_id: str, longest: int) -> tuple[Draft, tuple[float, ...]]:
-        """(a guess of at most so many tokens, the chance of each to be accepted)."""
-        guesser = self._guessers.get(thought_id)
-        if guesser is None:
-            return NO_DRAFT, ()
+    def propose(self, number: int, longest: int) -> tuple[Draft, tuple[float, ...]]:
+        """(a guess of at most so many tokens, the chance of each to be accepted) for a followed thought."""
+        guesser = self._guessers[number]
         draft = guesser.trail.draft(longest)
         return draft, guesser.trust.reach(draft)
 
-    def learn(self, thought_id: str, draft: Draft, drawn: Row[int]) -> None:
-        """What was really drawn in the place of a guess, sent or not."""
-        guesser = self._guessers.get(thought_id)
+    def learn(self, number: int, draft: Draft, drawn: Row[int]) -> None:
+        """What was really drawn in the place of a guess, sent or not. No news about a thought that has ended."""
+        guesser = self._guessers.get(number)
         if guesser is not None:
             guesser.trust.learn(draft, drawn)
 
@@ -81,6 +77,12 @@ class Drafts:
     def num_nodes(self) -> int:
         """Tokens remembered."""
         return sum(len(group.lookup) for group in self._groups.values())
+
+    def _begin(self, number: int, request: ThoughtRequest, tokens: Row[int]) -> None:
+        group = self._group_for(group_key(request))
+        group.num_running += 1
+        trail = group.lookup.open(np.asarray(tokens, np.int32))
+        self._guessers[number] = _Guesser(group, trail, Trust(self._trust), len(tokens))
 
     def _group_for(self, key: Hashable) -> _Group:
         group = self._groups.get(key)

@@ -15,6 +15,7 @@ import numpy as np
 from monk.engine.counters import Counters
 from monk.engine.frames import Image
 from monk.engine.grouping import Candidate, own_cells
+from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall
 from monk.engine.native import NO_ROOM, Lane
 from monk.engine.scheduler import Prefill, Scheduler
@@ -37,10 +38,11 @@ class Forks(Hall):
         scheduler: Scheduler,
         voice: Voice,
         counters: Counters,
+        guessing: Guessing,
         longest_suffix: int,
         send_back: Callable[[Sequence], None],
     ) -> None:
-        super().__init__(lane, range(1, lane.num_sequences), scheduler, voice, counters)
+        super().__init__(lane, range(1, lane.num_sequences), scheduler, voice, counters, guessing)
         self._longest_suffix = longest_suffix
         self._send_back = send_back
         self._shared: Tokens = np.zeros(0, np.int32)
@@ -71,13 +73,13 @@ class Forks(Hall):
         self._lane.clear(SHARED)
         self._shared, self._is_ready = self._shared[:0], False
 
-    def takes(self, sequence: Sequence, kept_elsewhere: int) -> bool:
+    def takes(self, sequence: Sequence) -> bool:
         """True if the thought can join those who are in, or go on from what they left."""
         length = len(self._shared)
         own = len(sequence.tokens) - length
         if not length or not (self._is_ready or self.owners) or sequence.no_fork or not self.has_free_slot:
             return False
-        if not 0 < own <= self._longest_suffix or kept_elsewhere > length:
+        if not 0 < own <= self._longest_suffix:
             return False
         same = bool((sequence.row[:length] == self._shared).all())
         return same and self._cells_of(sequence) <= self._free_cells()
@@ -147,6 +149,10 @@ class Forks(Hall):
         seconds = self._compute(parts, "prefill")
         if seconds is not None:
             self._scheduler.did_prefill(count, seconds, others_waited=others_waited, lane="fork")
+
+    def _room(self, sequence: Sequence) -> int:
+        """Cells were set aside for the longest answer it may give."""
+        return sequence.remaining - 1
 
     def _refuse(self, sequence: Sequence, code: int) -> None:
         if code == NO_ROOM:

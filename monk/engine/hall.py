@@ -6,12 +6,14 @@ on it (`streams.py`, `forks.py`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from monk.engine.counters import Counters
+from monk.engine.guessing import Guessing
 from monk.engine.native import ABORTED, DONE, Lane, Logits, Phase, Run
 from monk.engine.scheduler import Decode, Scheduler, Work
 from monk.engine.sequence import LaneName, Sequence, Tokens
@@ -41,9 +43,16 @@ class Hall:
     name: LaneName
 
     def __init__(
-        self, lane: Lane, numbers: Iterable[int], scheduler: Scheduler, voice: Voice, counters: Counters
+        self,
+        lane: Lane,
+        numbers: Iterable[int],
+        scheduler: Scheduler,
+        voice: Voice,
+        counters: Counters,
+        guessing: Guessing,
     ) -> None:
         self._lane = lane
+        self._guessing = guessing
         self._scheduler = scheduler
         self._voice = voice
         self._counters = counters
@@ -74,9 +83,15 @@ class Hall:
     # --- steps
 
     def decode(self, step: Decode) -> None:
-        """One row of each; the wall time is divided evenly."""
-        owners = [self._owner(number) for number in step.slots]
-        self._compute([(item, Run(item.slot, item.computed, item.tokens[-1:])) for item in owners], "decode")
+        """The last token of each, with the guesses behind it that pay; the wall time is divided by rows."""
+        started = time.perf_counter()
+        bundles = self._guessing.bundles([self._owner(number) for number in step.slots], self._room)
+        if self._compute([(bundle.sequence, bundle.run) for bundle in bundles], "decode") is not None:
+            self._guessing.learn(bundles, time.perf_counter() - started)
+
+    def _room(self, sequence: Sequence) -> int:
+        """Rows the sequence's memory takes beside that of its last token."""
+        raise NotImplementedError
 
     def _prefill_part(self, sequence: Sequence, most: int) -> Part:
         """The next tokens of a prompt; logits when they are its last."""
@@ -92,15 +107,37 @@ class Hall:
             self._recover(parts, phase, code)
             return None
         for sequence, run in parts:
-            sequence.computed += len(run.tokens)
+            sequence.computed += len(run.tokens) - run.num_guesses
             if phase == "prefill":
                 sequence.num_prefilled += len(run.tokens)
                 self._counters.prefill_tokens += len(run.tokens)
                 self._voice.progress(sequence, sequence.computed)
-        ready = [sequence for sequence, run in parts if run.outputs]
-        if ready:
-            self._draw(ready, self._lane.logits(len(ready)))
+        self._hear([(sequence, run) for sequence, run in parts if run.outputs])
         return seconds
+
+    def _hear(self, parts: list[Part]) -> None:
+        """Draw from the logits of a call."""
+        num_rows = sum(run.outputs for _, run in parts)
+        if not num_rows:
+            return
+        logits = self._lane.logits(num_rows)
+        if num_rows == len(parts):
+            self._draw([sequence for sequence, _ in parts], logits)
+            return
+        first = 0
+        for sequence, run in parts:
+            self._voice.draw_run(sequence, run.guesses, logits[first : first + run.outputs])
+            self._cut_back(sequence, run.slot)
+            first += run.outputs
+
+    def _cut_back(self, sequence: Sequence, number: int) -> None:
+        """Take the rows of rejected guesses out of the slot, also when the sequence has just left it."""
+        slot = self._slots[number]
+        if slot.owner is sequence:
+            self._resync(sequence)
+        elif self._lane.num_computed(number) > len(slot.tokens) and not self._lane.trim(number, len(slot.tokens)):
+            self._lane.clear(number)
+            slot.tokens = slot.tokens[:0]
 
     def _account(self, parts: list[Part], phase: Phase, seconds: float) -> None:
         total = sum(len(run.tokens) for _, run in parts)
@@ -127,12 +164,12 @@ class Hall:
             self._resync(sequence)
         if code == ABORTED:
             return
-        if len(parts) == 1:
+        if len(parts) == 1 and not parts[0][1].num_guesses:
             self._refuse(parts[0][0], code)
             return
         for sequence, run in parts:
             if sequence.computed == run.start:  # else its memory had to be dropped: it is prefilled again
-                self._compute([(sequence, run)], phase)
+                self._compute([(sequence, run.without_guesses())], phase)
 
     def _refuse(self, sequence: Sequence, code: int) -> None:
         text = f"llama.cpp refused a batch (code {code}); the thought cannot go on"

@@ -4,8 +4,7 @@ Works on bytes and token ids. Never sees llama.cpp, jobs or sockets.
 
     kv_key     names: a hash of the model's facts and all tokens so far
     kv_block   the bytes of a block                     kv_file    one block as a file
-    kv_worth   which blocks go first                    kv_index   which blocks are held
-    kv_queue   blocks on their way to the writer
+    kv_worth   which blocks go first                    kv_index   which are held; kv_queue, which on their way
     KvStore    engine thread: longest, read, used, distrust, write ──▶ queue ──▶ writer thread: room, file
 
 *A speed-up, never a duty.* No call raises for anything a disk can do. A block that cannot be read is computed again; one
@@ -20,12 +19,11 @@ continue it. A distrusted block takes all that were computed on top of it along.
 
 *Memory.* At most QUEUE_BLOCKS + 1 payloads, those waiting and the one being written, besides what `read` hands out.
 
-*Several processes* may use one folder: files appear whole, deleting is atomic, and a file that is gone is a miss. Each
-knows the blocks of the others only from its start, so each keeps the limit for what it knows.
+*Several processes* may use one folder: files appear and go whole, and one that is gone is a miss. Each knows the blocks
+of the others only from its start, and keeps the limit for those it knows.
 
 *Counting.* `misses` are whole blocks that had to be computed: those given to `write` that were not there. `hits` are
-blocks given to `used`. `failures` are blocks found wrong, by checksum or by proof, or not readable. `longest` counts
-nothing, so planning may ask as often as it likes.
+those given to `used`; `failures` those found wrong, by checksum or proof, or not readable. `longest` counts nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +84,7 @@ class KvStore:
         min_free_bytes: int = MIN_FREE_BYTES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Reads the head of every block. `clock` gives Unix seconds."""
+        """Reads the head of every block and deletes what is above the limit; 0 keeps none. `clock` gives Unix seconds."""
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._min_free_bytes = min_free_bytes
@@ -129,9 +127,9 @@ class KvStore:
             self._refuse(key, exc.message)
         except OSError as exc:
             self._shun(key, exc)
-        except MemoryError:
+        except (MemoryError, RuntimeError) as exc:  # RuntimeError: no more threads are allowed
             self._count(failures=1)
-            self._complain("a kv block does not fit into memory", "memory", key=key)
+            self._complain("kv blocks cannot be read", type(exc), key=key, reason=str(exc))
         return None
 
     def used(self, keys: Iterable[str], seconds_saved: float) -> None:
@@ -273,7 +271,7 @@ class KvStore:
         """A wrong file: counted and deleted."""
         self._index.forget(key)
         self._count(failures=1)
-        log.warning("kv block was wrong and is deleted", extra={"key": key, "reason": reason})
+        self._complain("kv blocks were wrong and are deleted", reason, key=key, reason=reason)
         self._unlink(key)
 
     def _shun(self, key: str, exc: OSError) -> None:

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from monk.engine.config import EngineConfig
 from monk.engine.frames import MARGIN_BYTES, Image, empty_buffer
-from monk.engine.memory import LanePlan, Plan
+from monk.engine.lane_plan import LanePlan
+from monk.engine.memory import Plan
 from monk.engine.native import Logits, Phase, Run
 
 GGML_TYPES = {"f32": 0, "f16": 1, "q8_0": 8, "bf16": 30}
@@ -72,7 +73,7 @@ class LlamaLane:
         self._vocab_size = vocab_size
         self._threads = {"prefill": plan.threads_batch, "decode": plan.threads}
         self._num_streams = 1 if shape.unified else shape.sequences
-        self._most_outputs = shape.outputs
+        self.most_outputs = shape.outputs
         self._batch = Batch(shape.batch)
         self._phase: Phase = "prefill"
         self.num_sequences = shape.sequences
@@ -84,7 +85,7 @@ class LlamaLane:
     def decode(self, runs: Row[Run], phase: Phase) -> int:
         count = sum(len(run.tokens) for run in runs)
         assert 0 < count <= self._batch.capacity, "more tokens than the batch holds would abort the process"
-        assert sum(run.outputs for run in runs) <= self._most_outputs, "so would more outputs than are reserved"
+        assert sum(run.outputs for run in runs) <= self.most_outputs, "so would more outputs than are reserved"
         assert all(0 <= run.slot < self.num_sequences and run.outputs <= len(run.tokens) for run in runs)
         self._batch.fill(runs)
         self._set_threads(phase)

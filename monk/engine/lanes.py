@@ -16,13 +16,16 @@ from dataclasses import dataclass
 
 from monk.engine.archive import Archive
 from monk.engine.counters import Counters
+from monk.engine.drafts import Drafts
 from monk.engine.forks import Forks
 from monk.engine.frames import Image
 from monk.engine.grouping import Candidate, Group, best_group
-from monk.engine.native import Logits, Model
+from monk.engine.guessing import Guessing
+from monk.engine.native import Lane, Logits, Model
 from monk.engine.order import Waiting, order
 from monk.engine.scheduler import Prefill, Scheduler, Step, Work
 from monk.engine.sequence import Sequence
+from monk.engine.speculation import Pacer
 from monk.engine.streams import StreamFacts, Streams
 from monk.engine.study import Reading, Study
 from monk.engine.voice import Voice
@@ -44,6 +47,7 @@ class RunnerConfig:
     decode_share: float = 0.25
     flush_seconds: float = 0.1
     share_prefixes: bool = True
+    speculates: bool = False  # guesses tokens, where that pays and the model's memory can be cut back
     flash_attention: bool = False  # with it a fork lane is no faster than streams
 
 
@@ -65,8 +69,10 @@ class Lanes:
         self._voice = voice
         self._counters = counters
         self._keeps_blocks = archive is not None and model.can_trim
+        self._drafts = Drafts() if config.speculates and model.can_trim else None
         facts = StreamFacts(model.can_trim, config.weight_bytes, config.stream_bytes, config.share_prefixes)
-        self._streams = Streams(model.streams, facts, scheduler, voice, counters, self._send_to_study)
+        guessing = self._guessing_in(model.streams, streams=True)
+        self._streams = Streams(model.streams, facts, scheduler, voice, counters, guessing, self._send_to_study)
         self._study = Study(lambda: model.open_lane("prefill"), archive, self._streams, scheduler, voice, counters)
         self._forks: Forks | None = None
         self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention
@@ -76,6 +82,10 @@ class Lanes:
         self._news = False  # somebody came or went since groups were last looked for
         if archive is not None and not model.can_trim:
             log.warning("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
+
+    def _guessing_in(self, lane: Lane, *, streams: bool) -> Guessing:
+        pacer = Pacer(streams=streams, most_rows=min(lane.most_outputs, lane.most_tokens))
+        return Guessing(self._drafts, pacer, self._counters)
 
     # --- the line
 
@@ -150,6 +160,8 @@ class Lanes:
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """The thought is over. `keep`: what it computed may be used by others."""
         self._news = True
+        if self._drafts is not None:
+            self._drafts.end(sequence.order)
         if sequence.lane is None:
             self.waiting.remove(sequence)
             return
@@ -200,7 +212,7 @@ class Lanes:
         if self._forks is None:
             return
         for sequence in self._of_this_wave():
-            if self._forks.takes(sequence, self._streams.kept_for(sequence.row)):
+            if self._forks.takes(sequence) and self._streams.kept_for(sequence.row) <= len(self._forks.shared):
                 self.waiting.remove(sequence)
                 self._forks.join(sequence)
 
@@ -229,7 +241,13 @@ class Lanes:
             lane = self._model.open_lane("fork")
             if lane is not None:
                 self._forks = Forks(
-                    lane, self._scheduler, self._voice, self._counters, self._config.block_tokens, self._send_back
+                    lane,
+                    self._scheduler,
+                    self._voice,
+                    self._counters,
+                    self._guessing_in(lane, streams=False),
+                    self._config.block_tokens,
+                    self._send_back,
                 )
         self._may_fork = self._forks is not None
         return self._may_fork

@@ -13,48 +13,25 @@ Within 10% of the resident memory seen with SmolLM2 and small qwen3, qwen3moe an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
+from monk.engine.lane_plan import PAD, LanePlan, chunk_tokens, kv_bytes_per_token, lane_plans, uses_flash
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.errors import MemoryTooSmall
 
 GIB = 1 << 30
-PAD = 256  # llama.cpp rounds a stream up to this many cells
 MIN_SLOTS_BY_CHOICE = (16, 8, 4, 2, 1)
 DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before going below this
 LEAST_CONTEXT = 2048  # and refuses before going below this
-KQ_BYTES = 6  # for each head, row and cell: f32, and a copy in f16
-KQ_LIMIT_BYTES = GIB  # without flash attention the chunk is made small enough for this
 PROCESS_BYTES = 64 << 20  # interpreter and libraries, measured
 WORD_BYTES = 400  # and for each word of the vocabulary
-KV_BYTES = {"f32": (4, 1), "f16": (2, 1), "bf16": (2, 1), "q8_0": (34, 32)}  # bytes, per elements
 
 
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
 LEAST_SLOTS_WITH_LANES = 2  # when slots are chosen: below, memory is too short for anything but the one stream
-LEAST_MEMBERS = 8  # thoughts that may go on from a shared beginning at once, however few slots there are
-OUTPUTS_PER_SLOT, MOST_OUTPUTS = 4, 64  # rows with logits in one call, guessed tokens included
-
-
-@dataclass(frozen=True, slots=True)
-class LanePlan:
-    """The shape of one llama.cpp context (see `native.py`) and what it takes."""
-
-    sequences: int
-    cells: int  # tokens, of all sequences together
-    unified: bool
-    batch: int  # most tokens of one call
-    outputs: int  # most rows with logits of one call
-    kv_bytes: int
-    compute_bytes: int
-    output_bytes: int
-
-    @property
-    def total_bytes(self) -> int:
-        return self.kv_bytes + self.compute_bytes + self.output_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +117,11 @@ def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) ->
 
 def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int, lane_names: tuple[str, ...] = ()) -> Plan:
     padded = -(-context // PAD) * PAD
-    flash = _flash_attention(config)
-    ubatch = config.ubatch or _ubatch(model, padded, flash)
+    flash = uses_flash(config)
+    ubatch = config.ubatch or chunk_tokens(model, padded, flash)
     threads = config.threads or physical_cores()
     per_token = kv_bytes_per_token(model, config)
-    lanes = _lanes(model, config, slots, padded, ubatch, lane_names)
+    lanes = lane_plans(model, config, slots, padded, ubatch, lane_names)
     streams = lanes["stream"]
     beside = sum(lane.total_bytes for name, lane in lanes.items() if name != "stream")
     return Plan(
@@ -165,93 +142,6 @@ def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int, lane_
         lane_bytes=beside + (padded * per_token if lane_names else 0),
         lanes=lanes,
     )
-
-
-def _lanes(
-    model: GgufFile, config: EngineConfig, slots: int, context: int, ubatch: int, names: tuple[str, ...]
-) -> dict[str, LanePlan]:
-    """The streams, and those of the others that are named."""
-    flash = _flash_attention(config)
-    outputs = max(slots, min(MOST_OUTPUTS, OUTPUTS_PER_SLOT * slots))
-    kv_bytes = _kv_bytes(model, config, slots, context, ubatch)
-    shapes = {"stream": _shape(slots, context * slots, False, max(ubatch, outputs), outputs, kv_bytes)}
-    per_token = kv_bytes_per_token(model, config)
-    if "prefill" in names:
-        cells = context + PAD  # the scratch sequence computes a token anew beside a full prompt
-        shapes["prefill"] = _shape(2, cells, True, ubatch, 1, cells * per_token)
-    if "fork" in names:
-        cells, members = 2 * context, max(slots, LEAST_MEMBERS)
-        batch = max(config.ubatch or _ubatch(model, cells, flash), outputs, members)
-        shapes["fork"] = _shape(1 + members, cells, True, batch, max(outputs, members), cells * per_token)
-    return {name: _weighed(model, flash, shape) for name, shape in shapes.items()}
-
-
-def _shape(sequences: int, cells: int, unified: bool, batch: int, outputs: int, kv_bytes: int) -> LanePlan:
-    outputs = max(outputs, sequences)  # llama.cpp reserves one each, and asserts on less
-    return LanePlan(sequences, cells, unified, max(batch, outputs), outputs, kv_bytes, 0, 0)
-
-
-def _weighed(model: GgufFile, flash: bool, lane: LanePlan) -> LanePlan:
-    """With the bytes of its buffers."""
-    reach = lane.cells if lane.unified else lane.cells // lane.sequences  # cells a row looks at
-    return replace(
-        lane,
-        compute_bytes=_compute_bytes(model, flash, lane.batch, reach),
-        output_bytes=lane.outputs * model.vocab_size * 4,
-    )
-
-
-def kv_bytes_per_token(model: GgufFile, config: EngineConfig) -> int:
-    """K and V of one token over all layers."""
-    key_bytes, key_elements = KV_BYTES[config.kv_type_k]
-    value_bytes, value_elements = KV_BYTES[config.kv_type_v]
-    per_head = model.key_length * key_bytes / key_elements + model.value_length * value_bytes / value_elements
-    return int(sum(model.kv_heads) * per_head)
-
-
-def _kv_bytes(model: GgufFile, config: EngineConfig, slots: int, context: int, ubatch: int) -> int:
-    """All slots. Layers with a sliding window hold only the window and one chunk."""
-    per_token = kv_bytes_per_token(model, config)
-    windowed = _windowed_share(model)
-    if not windowed:
-        return slots * context * per_token
-    cells = min(context, -(-(model.sliding_window + max(ubatch, slots)) // PAD) * PAD)
-    return int(slots * per_token * (context * (1 - windowed) + cells * windowed))
-
-
-def _windowed_share(model: GgufFile) -> float:
-    """Part of the layers that look back only through a window. Unknown patterns count as none, which asks for more."""
-    if not model.sliding_window:
-        return 0.0
-    period = {"gemma3": 6, "gemma2": 2, "cohere2": 4}.get(model.architecture)
-    if period is None:
-        return 0.0
-    return sum(1 for layer in range(model.num_layers) if layer % period < period - 1) / model.num_layers
-
-
-def _flash_attention(config: EngineConfig) -> bool:
-    """ "auto" is off unless the V type needs it: see the measurement in `monk/engine/__init__.py`."""
-    if config.flash_attention != "auto":
-        return config.flash_attention == "on"
-    return config.kv_type_v not in ("f16", "bf16", "f32")
-
-
-def _ubatch(model: GgufFile, context: int, flash: bool) -> int:
-    if flash:
-        return 512
-    size = 512
-    while size > 64 and KQ_BYTES * model.num_heads * context * size > KQ_LIMIT_BYTES:
-        size //= 2
-    return size
-
-
-def _compute_bytes(model: GgufFile, flash: bool, rows: int, cells: int) -> int:
-    """Activations, mask and KQ. Fitted to what llama.cpp logs for llama, qwen3, qwen3moe and gemma3 files."""
-    width = max(model.embedding_length, model.num_heads * model.key_length)
-    activations = 4 * rows * max(2 * model.number("feed_forward_length"), 5 * width)
-    mask = 4 * cells * rows
-    kq = 0 if flash else KQ_BYTES * model.num_heads * cells * rows
-    return activations + mask + kq
 
 
 def _longest_useful(model: GgufFile) -> int:

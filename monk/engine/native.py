@@ -29,12 +29,27 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Neighbouring tokens of one sequence in a batch, from position `start`. The last `outputs` of them get logits."""
+    """Neighbouring tokens of one sequence in a batch, from position `start`. The last `outputs` of them get logits.
+
+    Behind the first of these stand guesses: tokens the sequence does not have yet, and perhaps never will.
+    """
 
     slot: int
     start: int
     tokens: Row[int] | Tokens
     outputs: int = 1
+
+    @property
+    def num_guesses(self) -> int:
+        return max(0, self.outputs - 1)
+
+    @property
+    def guesses(self) -> list[int]:
+        return [int(token) for token in self.tokens[len(self.tokens) - self.num_guesses :]]
+
+    def without_guesses(self) -> Run:
+        known = self.tokens[: len(self.tokens) - self.num_guesses]
+        return Run(self.slot, self.start, known, min(1, self.outputs))
 
 
 class Lane(Protocol):
@@ -43,6 +58,7 @@ class Lane(Protocol):
     num_sequences: int
     num_cells: int  # tokens that fit: of one sequence in streams, else of all together
     most_tokens: int  # of one call
+    most_outputs: int  # rows with logits of one call
 
     def decode(self, runs: Row[Run], phase: Phase) -> int:
         """Compute the runs in one call. Returns llama_decode's code."""

@@ -132,6 +132,8 @@ class EngineProcess:
                 forked_tokens=totals.whole("forked_tokens"),
                 deduplicated=totals.whole("deduplicated"),
                 kv=totals.kv(),
+                drafted_tokens=totals.whole("drafted_tokens"),
+                accepted_tokens=totals.whole("accepted_tokens"),
             )
 
     def stop(self) -> None:

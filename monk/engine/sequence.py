@@ -69,6 +69,7 @@ class Sequence:
     unsent_ids: list[int] = field(default_factory=list)
     unsent_text: list[str] = field(default_factory=list)
     unsent_logprobs: list[TokenLogprob] = field(default_factory=list)
+    _asked: Tokens | None = None
 
     @classmethod
     def begin(cls, request: ThoughtRequest, order: int = 0, arrived_at: float = 0.0) -> Sequence:
@@ -101,8 +102,11 @@ class Sequence:
 
     @property
     def row(self) -> Tokens:
-        """All its tokens as an array."""
-        return np.asarray(self.tokens, np.int32)
+        """All its tokens as an array. The prompt's is made once: it is asked for whenever somebody comes or goes."""
+        if self._asked is None:
+            self._asked = np.asarray(self.tokens[: self.target], np.int32)
+        answer = self.tokens[self.target :]
+        return np.concatenate([self._asked, np.asarray(answer, np.int32)]) if answer else self._asked
 
     def is_same_as(self, request: ThoughtRequest) -> bool:
         """True if the request's answer is this one's, token by token."""

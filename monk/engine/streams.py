@@ -15,6 +15,7 @@ import numpy as np
 
 from monk.engine.counters import Counters
 from monk.engine.frames import Image
+from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall, Slot
 from monk.engine.native import Lane, Logits
 from monk.engine.placement import SlotView, compaction, least_shared_tokens, place
@@ -47,9 +48,10 @@ class Streams(Hall):
         scheduler: Scheduler,
         voice: Voice,
         counters: Counters,
+        guessing: Guessing,
         send_to_study: Callable[[Sequence, int], bool],
     ) -> None:
-        super().__init__(lane, range(lane.num_sequences), scheduler, voice, counters)
+        super().__init__(lane, range(lane.num_sequences), scheduler, voice, counters, guessing)
         self._facts = facts
         self._send_to_study = send_to_study
         self._num_seated = 0
@@ -184,6 +186,9 @@ class Streams(Hall):
         seconds = self._compute([part], "prefill")
         if seconds is not None:
             self._scheduler.did_prefill(len(part[1].tokens), seconds, others_waited=others_waited)
+
+    def _room(self, sequence: Sequence) -> int:
+        return self._lane.num_cells - len(sequence.tokens)
 
     def _draw(self, sequences: list[Sequence], logits: Logits) -> None:
         """For those who waited for the very same tokens too."""

@@ -57,6 +57,22 @@ class Voice:
             except MonkError as error:
                 self.fail(sequence, error)
 
+    def draw_run(self, sequence: Sequence, guesses: list[int], logits: Logits) -> None:
+        """As many tokens as single steps would have drawn: on until one is not the guessed one, or ends the thought.
+
+        logits: [1 + guesses, vocab]. Each accepted guess counts as computed.
+        """
+        plain = sampler.is_plain_greedy(sequence.request.sampling)
+        likeliest = sampler.greedy(logits) if plain else []
+        try:
+            for row in range(len(guesses) + 1):
+                choice = sampler.Choice(likeliest[row]) if plain else self._choose(sequence, logits[row])
+                if choice is None or not self._append(sequence, choice) or guesses[row : row + 1] != [choice.token]:
+                    return
+                sequence.computed += 1
+        except MonkError as error:
+            self.fail(sequence, error)
+
     def _choose(self, sequence: Sequence, logits: Logits) -> sampler.Choice | None:
         """A drawn token; None if the thought ended instead."""
         sampling = sequence.request.sampling
@@ -67,10 +83,11 @@ class Voice:
             self.end(sequence, "stop")
         return None
 
-    def _append(self, sequence: Sequence, choice: sampler.Choice) -> None:
+    def _append(self, sequence: Sequence, choice: sampler.Choice) -> bool:
+        """True if the thought goes on behind this token."""
         if self._vocabulary.is_end(choice.token):
             self.end(sequence, "stop")
-            return
+            return False
         if sequence.guard is not None:
             sequence.guard.accept(choice.token)
         sequence.tokens.append(choice.token)
@@ -84,6 +101,7 @@ class Voice:
             self.end(sequence, "stop")
         elif sequence.remaining <= 0:
             self.end(sequence, "length")
+        return not sequence.text.stopped and sequence.remaining > 0
 
     # --- telling
 

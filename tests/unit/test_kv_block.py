@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import math
 import os
-import struct
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ from hypothesis import strategies as st
 from monk.engine import kv_block, kv_file
 from monk.engine.kv_block import HEAD_BYTES, Block, BlockDamaged, BlockOutdated, Proof
 from monk.engine.kv_key import chain, model_key
+from tests.small_kv import forged
 
 NOW = 1_795_000_000.0
 KEYS = chain(model_key({"model": "a"}), np.arange(64, dtype=np.int32), 16)
@@ -42,54 +41,6 @@ def assert_same(left: Block, right: Block) -> None:
     np.testing.assert_array_equal(left.payload, right.payload)
     assert left.proof.ids.tobytes() == right.proof.ids.tobytes()
     assert left.proof.logits.tobytes() == right.proof.logits.tobytes()
-
-
-# --- names
-
-
-def test_a_block_is_named_by_everything_before_it() -> None:
-    tokens = np.arange(100, dtype=np.int32)
-    altered = tokens.copy()
-    altered[20] += 1
-
-    keys, other = chain(b"m" * 32, tokens, 16), chain(b"m" * 32, altered, 16)
-
-    assert len(keys) == 6, "only whole blocks have names"
-    assert keys[0] == other[0]
-    assert set(keys[1:]).isdisjoint(other[1:])
-    assert set(keys).isdisjoint(chain(b"n" * 32, tokens, 16))
-    assert set(keys).isdisjoint(chain(b"m" * 32, tokens, 32))
-    assert keys == chain(b"m" * 32, tokens.tolist(), 16)
-
-
-def test_names_do_not_change_from_one_release_to_the_next() -> None:
-    model = model_key({"model": "abc", "layers": 3})
-
-    assert model == hashlib.blake2b(b'{"layers":3,"model":"abc"}', digest_size=32).digest()
-    assert chain(model, [1, 2], 2) == [hashlib.blake2b(model + b"\1\0\0\0\2\0\0\0", digest_size=32).hexdigest()]
-
-
-def test_fewer_tokens_than_a_block_have_no_name() -> None:
-    assert chain(b"", [], 4) == chain(b"", [1, 2, 3], 4) == []
-
-
-@pytest.mark.parametrize("block_tokens", [0, -1])
-def test_a_block_of_no_tokens_is_refused(block_tokens: int) -> None:
-    with pytest.raises(ValueError, match="at least one"):
-        chain(b"", [1], block_tokens)
-
-
-def test_the_order_of_a_models_facts_does_not_matter_and_each_value_does() -> None:
-    facts = {"sha256": "ab", "rope": 10000.0, "adapters": [["x", 0.5]], "flash": None}
-
-    assert model_key(facts) == model_key(dict(reversed(facts.items())))
-    others = [{**facts, "rope": 10000.5}, {**facts, "adapters": [["x", 0.25]]}, {**facts, "flash": False}, {}]
-    assert len({model_key(each) for each in (facts, *others)}) == 5
-
-
-def test_a_fact_that_is_no_json_value_is_refused_rather_than_guessed() -> None:
-    with pytest.raises(TypeError):
-        model_key({"model": object()})
 
 
 # --- there and back
@@ -237,15 +188,6 @@ def test_another_models_block_under_this_name_is_refused(tmp_path: Path) -> None
         kv_file.read(kv_file.path_of(tmp_path, KEYS[1]))
 
 
-def forged(path: Path, offset: int, form: str, value: float) -> None:
-    """Change one figure of the head and seal it anew, as a faulty writer would."""
-    page = bytearray(path.read_bytes()[:HEAD_BYTES])
-    struct.pack_into(form, page, offset, value)
-    page[-32:] = hashlib.blake2b(page[:-32], digest_size=32).digest()
-    with path.open("r+b") as file:
-        file.write(page)
-
-
 @pytest.mark.parametrize(
     ("offset", "form", "value"),
     [
@@ -295,8 +237,9 @@ def test_another_version_is_told_from_damage(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
 def test_something_else_under_a_blocks_name_is_neither_read_nor_waited_for(tmp_path: Path, kind: str) -> None:
-    target = written(tmp_path, a_block())
-    path = kv_file.path_of(tmp_path, KEYS[2])
+    (tmp_path / "elsewhere").mkdir()
+    target = written(tmp_path / "elsewhere", a_block())
+    path = kv_file.path_of(tmp_path, KEYS[1])
     if kind == "pipe":
         os.mkfifo(path)
     elif kind == "folder":
@@ -306,7 +249,8 @@ def test_something_else_under_a_blocks_name_is_neither_read_nor_waited_for(tmp_p
 
     with pytest.raises((BlockDamaged, OSError)):
         kv_file.read(path)
-    assert kv_file.keys_in(tmp_path) == [KEYS[1]]
+    assert kv_file.keys_in(tmp_path) == []
+    assert kv_file.keys_in(tmp_path / "elsewhere") == [KEYS[1]]
 
 
 # --- unfinished files

@@ -1,0 +1,67 @@
+"""The models that are measured: the embedded one in other weight formats, and tiny ones of other architectures."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from monk.engine import embedded
+from tests.bench.engine.peers import CACHE, REPOSITORY, PeerFailed
+
+FORMATS = ("f16", "q8_0")
+TINY = ("qwen3", "qwen3moe", "gemma3")
+TINY_CONTROL_TOKENS = (257, 258)  # of their byte tokenizer
+
+
+def embedded_as(weights: str, folder: Path = CACHE) -> Path:
+    """SmolLM2-135M in that format, made once from the file that is installed.
+
+    It is installed as Q4_1, so the F16 file has no better weights, only wider ones: right for time, not for wit.
+    """
+    path = folder / "models" / f"{embedded.NAME}.{embedded.SHA256[:8]}.{weights}.gguf"
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_suffix(".part")
+        command = [sys.executable, "-m", "tests.bench.engine.models", str(embedded.model_path()), str(part), weights]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+        if done.returncode:
+            raise PeerFailed(f"{path.name} could not be made: {done.stderr.strip()[-300:]}")
+        os.replace(part, path)
+    return path
+
+
+def quantise(source: Path, target: Path, weights: str) -> int:
+    """llama.cpp's own quantiser; 0 if it went well."""
+    import llama_cpp
+
+    params = llama_cpp.llama_model_quantize_default_params()
+    params.ftype = {"f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}[weights]
+    params.allow_requantize = True
+    return int(llama_cpp.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params)))
+
+
+def tiny(architecture: str, folder: Path = CACHE) -> Path:
+    """A model with random weights, with KV enough for memory to be about something."""
+    from tests.engine_models import write_tiny_model
+
+    path = folder / "models" / f"tiny-{architecture}.gguf"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return write_tiny_model(
+        path,
+        architecture,
+        layers=6,
+        width=512,
+        heads=8,
+        kv_heads=4,
+        head_size=64,
+        experts=8 if architecture == "qwen3moe" else 0,
+        window=512 if architecture == "gemma3" else 0,
+        context=8192,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(quantise(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))

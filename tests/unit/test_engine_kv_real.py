@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monk.engine import embedded
+from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import Finished, NewTokens, PrefillProgress, Sampling, Stream, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
@@ -254,3 +254,21 @@ def test_cancels_in_prefill_and_fork_lane_are_quick_and_hurt_nobody(start: Start
     ends = [list(stream)[-1] for stream in streams]
     assert [end.reason for end in ends if isinstance(end, Finished)][1] == "cancelled"
     assert all(isinstance(end, Finished) and end.num_decoded for end in (ends[0], ends[2]))
+
+
+def test_memory_with_all_lanes_open_is_within_the_plan(start: Start, tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "wide.gguf", layers=4, kv_heads=4, head_size=128)
+    values = {"context": 2048, "slots": 4, "threads": 1, "ubatch": 128}
+    plan = memory.fit(gguf_file.read(path), EngineConfig(path, **values))  # type: ignore[arg-type]
+    document = text_of(9, 1700)
+    asked = [request(f"q{at}", (*document, *text_of(at, 9)), 8) for at in range(3)]
+    engine = start(path, **values)
+
+    ids_of(*[engine.think(item) for item in asked])
+    ids_of(*[engine.think(request(f"long{at}", text_of(20 + at, 2000), 8)) for at in range(4)])
+
+    beat = engine.status().beat_at
+    wait_for(lambda: engine.status().forked_tokens > 0 and engine.status().beat_at > beat + 0.2)
+    assert plan.lane_bytes > 64 << 20
+    assert engine.status().rss_bytes < 1.1 * plan.total_bytes + (24 << 20)
+    assert engine.status().rss_bytes > 0.6 * plan.total_bytes

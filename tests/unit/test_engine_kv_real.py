@@ -167,7 +167,9 @@ def test_a_kill_in_the_middle_of_a_prefill_loses_at_most_a_block(start: Start) -
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
-def test_a_bad_block_is_deleted_and_computed_again(start: Start, tiny: Path, tmp_path: Path, damage: str) -> None:
+def test_a_bad_block_is_deleted_and_computed_again(
+    start: Start, tiny: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = request("t", text_of(4, 400))
     first = start(tiny)
     (computed,) = ids_of(first.think(asked))
@@ -187,6 +189,8 @@ def test_a_bad_block_is_deleted_and_computed_again(start: Start, tiny: Path, tmp
 
     assert_same(again, asked, computed, after)
     wait_for(lambda: again.status().kv.failures == 1 and again.status().kv.blocks_held == 3)
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.name for record in told] == ["monk.engine.process"]  # from the child, in the parent's journal
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(start: Start, tiny: Path, tmp_path: Path) -> None:

@@ -58,6 +58,10 @@ class Forks(Hall):
     def shared(self) -> Tokens:
         return self._shared
 
+    def holds(self, shared: Tokens) -> bool:
+        """True if these very tokens lie ready."""
+        return self._is_ready and np.array_equal(self._shared, shared)
+
     def form(self, shared: Tokens, members: list[Sequence]) -> None:
         """A new group; the beginning comes later, by `receive`. Nobody may be in."""
         assert self.is_empty, "members of the last group would go on from another text"

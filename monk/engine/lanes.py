@@ -19,12 +19,12 @@ from monk.engine.counters import Counters
 from monk.engine.drafts import Drafts
 from monk.engine.forks import Forks
 from monk.engine.frames import Image
-from monk.engine.grouping import Candidate, Group, best_group
+from monk.engine.grouping import LEAST_SHARED_TOKENS, Candidate, Group, best_group
 from monk.engine.guessing import Guessing
 from monk.engine.native import Lane, Logits, Model
 from monk.engine.order import Waiting, order
 from monk.engine.scheduler import Prefill, Scheduler, Step, Work
-from monk.engine.sequence import Sequence
+from monk.engine.sequence import Sequence, common_prefix
 from monk.engine.speculation import Pacer
 from monk.engine.streams import StreamFacts, Streams
 from monk.engine.study import Reading, Study
@@ -80,8 +80,8 @@ class Lanes:
         self._wave = ""  # of those who are seated; the others wait until all of them have left
         self.waiting: list[Sequence] = []
         self._news = False  # somebody came or went since groups were last looked for
-        if archive is not None and not model.can_trim:
-            log.warning("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
+        if not model.can_trim:
+            log.info("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
 
     def _guessing_in(self, lane: Lane, *, streams: bool) -> Guessing:
         pacer = Pacer(streams=streams, most_rows=min(lane.most_outputs, lane.most_tokens))
@@ -102,8 +102,8 @@ class Lanes:
         if self._wave_goes_on():
             if self._news:
                 self._news = False
-                self._join_forks()
                 self._form_group()
+                self._join_forks()
             if self.waiting and self._streams.has_free_slot:
                 self._seat_in_streams()
         self._streams.settle(somebody_waits=bool(self.waiting))
@@ -208,13 +208,21 @@ class Lanes:
     # --- the fork lane
 
     def _join_forks(self) -> None:
-        """Let those in who share what is in the fork lane already."""
+        """Let those in who share what is in the fork lane already, and with nobody else much more."""
         if self._forks is None:
             return
         for sequence in self._of_this_wave():
-            if self._forks.takes(sequence) and self._streams.kept_for(sequence.row) <= len(self._forks.shared):
+            if self._forks.takes(sequence) and not self._is_closer_to_others(sequence, len(self._forks.shared)):
                 self.waiting.remove(sequence)
                 self._forks.join(sequence)
+
+    def _is_closer_to_others(self, sequence: Sequence, shared: int) -> bool:
+        """True if it could take over far more than these shared tokens elsewhere."""
+        row = sequence.row
+        if self._streams.kept_for(row) > shared:
+            return True
+        others = [other for other in [*self.waiting, *self._streams.owners] if other is not sequence]
+        return any(common_prefix(row, other.row) >= shared + LEAST_SHARED_TOKENS for other in others)
 
     def _form_group(self) -> None:
         """Fork those who share a beginning, if the lane is free; also those whose prompt is not computed yet."""
@@ -228,7 +236,9 @@ class Lanes:
             return
         group = self._best_group(candidates)
         if group is not None and self._open_forks():
-            self._gather([candidates[place] for place in group.members], group.length)
+            members = [candidates[place] for place in group.members]
+            if self._forks is None or not self._forks.holds(members[0].row[: group.length]):
+                self._gather(members, group.length)
 
     def _best_group(self, candidates: list[Sequence]) -> Group | None:
         cells, members = self._model.fork_size

@@ -4,7 +4,7 @@
     kv           slots x context x bytes per token, committed when the context is opened
     compute      activations; without flash attention also KQ: 6 bytes x heads x context x ubatch
     output       logits of every row that may want some
-    lanes        the same three for the lanes beside the streams, and one slot's KV on its way from lane to lane
+    lanes        the same three for the lanes beside the streams, and KV on its way between lanes and to disk
     process      interpreter, libraries, vocabulary
 
 Within 10% of the resident memory seen with SmolLM2 and small qwen3, qwen3moe and gemma3 files (2026-11-23).
@@ -28,9 +28,8 @@ DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before goin
 LEAST_CONTEXT = 2048  # and refuses before going below this
 PROCESS_BYTES = 64 << 20  # interpreter and libraries, measured
 WORD_BYTES = 400  # and for each word of the vocabulary
-
-
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
+BLOCKS_IN_FLIGHT = 4  # one that is read or made, two queued and one being written (kv_store.py)
 LEAST_SLOTS_WITH_LANES = 2  # when slots are chosen: below, memory is too short for anything but the one stream
 
 
@@ -139,9 +138,14 @@ def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int, lane_
         compute_bytes=streams.compute_bytes,
         output_bytes=streams.output_bytes,
         process_bytes=PROCESS_BYTES + WORD_BYTES * model.vocab_size,
-        lane_bytes=beside + (padded * per_token if lane_names else 0),
+        lane_bytes=beside + (_moving_tokens(config, padded) * per_token if lane_names else 0),
         lanes=lanes,
     )
+
+
+def _moving_tokens(config: EngineConfig, context: int) -> int:
+    """Tokens whose KV is on its way at once: a prompt to its slot, and blocks to and from the disk."""
+    return context + (BLOCKS_IN_FLIGHT * config.kv_block_tokens if config.kv_folder is not None else 0)
 
 
 def _longest_useful(model: GgufFile) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from monk.engine.archive import Archive
 from monk.engine.client import FinishReason, ThoughtRequest
@@ -115,6 +116,8 @@ class Runner:
         if twin is not None:
             self._by_id[request.id] = twin
             self.counters.deduplicated += 1
+            if request.priority > twin.request.priority:
+                twin.request = replace(twin.request, priority=request.priority)
             self._voice.catch_up(twin, Listener(request.id))
             return
         try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from monk.engine import embedded
+from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import Finished, NewTokens, PrefillProgress, Sampling, Stream, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
@@ -167,7 +167,9 @@ def test_a_kill_in_the_middle_of_a_prefill_loses_at_most_a_block(start: Start) -
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
-def test_a_bad_block_is_deleted_and_computed_again(start: Start, tiny: Path, tmp_path: Path, damage: str) -> None:
+def test_a_bad_block_is_deleted_and_computed_again(
+    start: Start, tiny: Path, tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     asked = request("t", text_of(4, 400))
     first = start(tiny)
     (computed,) = ids_of(first.think(asked))
@@ -187,6 +189,8 @@ def test_a_bad_block_is_deleted_and_computed_again(start: Start, tiny: Path, tmp
 
     assert_same(again, asked, computed, after)
     wait_for(lambda: again.status().kv.failures == 1 and again.status().kv.blocks_held == 3)
+    told = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert [record.name for record in told] == ["monk.engine.process"]  # from the child, in the parent's journal
 
 
 def test_a_folder_that_cannot_be_written_changes_nothing(start: Start, tiny: Path, tmp_path: Path) -> None:
@@ -254,3 +258,21 @@ def test_cancels_in_prefill_and_fork_lane_are_quick_and_hurt_nobody(start: Start
     ends = [list(stream)[-1] for stream in streams]
     assert [end.reason for end in ends if isinstance(end, Finished)][1] == "cancelled"
     assert all(isinstance(end, Finished) and end.num_decoded for end in (ends[0], ends[2]))
+
+
+def test_memory_with_all_lanes_open_is_within_the_plan(start: Start, tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "wide.gguf", layers=4, kv_heads=4, head_size=128)
+    values = {"context": 2048, "slots": 4, "threads": 1, "ubatch": 128}
+    plan = memory.fit(gguf_file.read(path), EngineConfig(path, **values))  # type: ignore[arg-type]
+    document = text_of(9, 1700)
+    asked = [request(f"q{at}", (*document, *text_of(at, 9)), 8) for at in range(3)]
+    engine = start(path, **values)
+
+    ids_of(*[engine.think(item) for item in asked])
+    ids_of(*[engine.think(request(f"long{at}", text_of(20 + at, 2000), 8)) for at in range(4)])
+
+    beat = engine.status().beat_at
+    wait_for(lambda: engine.status().forked_tokens > 0 and engine.status().beat_at > beat + 0.2)
+    assert plan.lane_bytes > 64 << 20
+    assert engine.status().rss_bytes < 1.1 * plan.total_bytes + (24 << 20)
+    assert engine.status().rss_bytes > 0.6 * plan.total_bytes

@@ -400,6 +400,37 @@ def test_another_beginning_waits_until_the_last_member_has_left_and_its_thoughts
     assert_right(house, *asked, *late)
 
 
+def test_a_beginning_left_by_the_last_group_is_used_again() -> None:
+    house = House(fork_cells=2000, chunk=64)
+    first, second = questions(2), [replace(item, id=f"again {item.id}") for item in questions(3, own=12)]
+    house.ask(*first)
+    house.work()
+    before = house.model.computed
+
+    house.ask(*second)
+    house.work()
+
+    assert_right(house, *first, *second)
+    assert house.model.computed - before < 3 * (12 + 7)
+
+
+def test_those_who_share_more_among_themselves_do_not_join_for_a_short_beginning() -> None:
+    house = House(fork_cells=2000, chunk=64)
+    running = [request(f"r{at}", [*DOCUMENT[:300], 80 + at], 30) for at in range(2)]
+    house.ask(*running)
+    for _ in range(10):
+        house.runner.turn()
+    assert house.runner.counters.forked_tokens == 2 * 300
+    before = house.model.computed
+    late = [request(f"l{at}", [*DOCUMENT[:300], *[7] * 300, at], 4) for at in range(4)]
+
+    house.ask(*late)
+    house.work()
+
+    assert_right(house, *running, *late)
+    assert house.model.computed - before < 600 + 4 * 6 + 2 * 30 + 64
+
+
 def test_the_beginning_is_computed_on_when_the_one_who_asked_first_leaves() -> None:
     house = House(fork_cells=2000, chunk=64)
     asked = questions(3)
@@ -480,6 +511,19 @@ def test_identical_thoughts_are_computed_once_and_told_to_all() -> None:
         assert words_of(told) == expected(item)[1]
     ends = [house.end_of(item.id) for item in asked]
     assert [end.num_prefilled for end in ends if isinstance(end, Finished)] == [200, 0, 0, 0]
+
+
+def test_a_twin_that_is_more_urgent_takes_the_first_one_along() -> None:
+    house = House(slots=1)
+    asked = [request("now", range(40), 30), request("other", range(50, 90), 3), request("slow", range(20), 3)]
+    house.ask(*asked)
+    house.runner.turn()
+
+    house.ask(replace(asked[2], id="fast", priority=5))
+    house.work()
+
+    assert_right(house, asked[0], asked[1], asked[2], replace(asked[2], id="fast"))
+    assert list(house.heard)[1:] in (["fast", "slow", "other"], ["slow", "fast", "other"])
 
 
 def test_one_of_two_identical_thoughts_may_leave() -> None:

@@ -33,8 +33,8 @@ time are one thought with several listeners.
 followed the same last tokens then (`lookup.py`) is computed as further rows of the decode step; the voice draws row by
 row as it would in single steps and stops at the first token that is not the guessed one. How many rows pay is decided by
 measured seconds and learnt chances (`speculation.py`): a large dense model reads its weights once for all rows, while for
-SmolLM2 on one AVX2 core 5 rows cost 3.7 times one (2026-11-24), so that only real copying pays there. Kinship between
-texts is the job's.
+SmolLM2 on one AVX2 core 5 rows cost 3.7 times one (2026-11-24), so that only real copying pays there. Siblings
+are the thoughts of one job (`ThoughtRequest.group`), without a name those with the very same prompt.
 
 *Durable KV.* Every whole block of a prompt computed in the prefill lane goes to disk with a proof: what the model says
 behind it. A killed engine has lost the block it was in. Restored KV is checked three times: the name is a hash of the

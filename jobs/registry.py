@@ -55,8 +55,8 @@ class Kinds:
         if name in kinds:
             return kinds[name]
         near = difflib.get_close_matches(name, kinds, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise UnknownKind(f"there is no kind {name!r}{hint} Known: {', '.join(sorted(kinds))}", param="kind")
+        known = f"did you mean {near[0]}? Known" if near else "known"
+        raise UnknownKind(f"there is no kind {name!r}; {known}: {', '.join(sorted(kinds))}", param="kind")
 
     def validate(self, name: str, input_: Any) -> dict[str, Any]:
         """The input as its kind stores it, defaults filled in. Raises UnknownKind, or InvalidInput naming the field."""

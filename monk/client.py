@@ -184,10 +184,11 @@ def _error(response: httpx.Response) -> MonkError:
         code, message, param = str(told["code"]), str(told["message"]), told.get("param")
     except (ValueError, KeyError, TypeError):
         return Unavailable(f"the daemon answered HTTP {response.status_code} without a reason; is it Night Monk?")
-    return _class_of(code, response.status_code)(message, param=param)
+    return class_of(code, response.status_code)(message, param=param)
 
 
-def _class_of(code: str, status: int) -> type[MonkError]:
+def class_of(code: str, status: int = 500) -> type[MonkError]:
+    """The error that has this code; for one we do not know, what the HTTP status says about whose fault it is."""
     found = next((kind for kind in _tree(MonkError) if "code" in vars(kind) and kind.code == code), None)
     if found is not None:
         return found

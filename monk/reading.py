@@ -11,7 +11,7 @@ from typing import Any
 from corpus.library import Library
 from corpus.sync import SyncProgress
 from db.events import Events
-from monk.errors import MonkError
+from monk.errors import HomeUnusable, MonkError
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Reader:
             "files_total": 0,
             "passages": 0,
             "error": None,
+            "code": None,
             "last": None,
         }
         self._thread = threading.Thread(target=self._loop, name="reader", daemon=True)
@@ -79,21 +80,28 @@ class Reader:
             report = self._library.sync(progress=self._note, stop=self._stopped.is_set).to_json()
             if any(report.get(key) for key in ("added", "updated", "removed", "unreadable")):
                 self._events.tell("corpus", report, self._now())
-            self._ended(error=None, last=report)
+            self._ended(error=None, code=None, last=report)
         except MonkError as exc:
             logger.error("the corpus cannot be read", extra={"reason": exc.message})
-            self._events.tell("warning", {"what": "corpus", "message": exc.message}, self._now())
-            self._ended(error=exc.message)
+            self._warn(exc.message)
+            self._ended(error=exc.message, code=exc.code)
         except Exception as exc:
             logger.exception("reading the corpus failed")
-            self._ended(error=f"{type(exc).__name__}: {exc}")
+            self._ended(error=f"{type(exc).__name__}: {exc}", code="internal")
+
+    def _warn(self, message: str) -> None:
+        """Put it into the report; a full disk, which may be the very reason, must not end this thread."""
+        try:
+            self._events.tell("warning", {"what": "corpus", "message": message}, self._now())
+        except HomeUnusable as exc:
+            logger.error("a warning cannot be written", extra={"reason": exc.message})
 
     def _note(self, at: SyncProgress) -> None:
         with self._changed:
             self._progress.update(files_done=at.done, files_total=at.total, passages=at.num_passages)
 
-    def _ended(self, *, error: str | None, **more: Any) -> None:
+    def _ended(self, *, error: str | None, code: str | None, **more: Any) -> None:
         with self._changed:
             state = "reading" if self._asked else "failed" if error else "idle"
-            self._progress.update(state=state, error=error, **more)
+            self._progress.update(state=state, error=error, code=code, **more)
             self._changed.notify_all()

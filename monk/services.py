@@ -67,7 +67,9 @@ class Reading(Protocol):
         ...
 
     def progress(self) -> dict[str, Any]:
-        """{"state": "idle"|"reading"|"failed", "files_done", "files_total", "passages", "error", "last": {...SyncReport}}."""
+        """{"state": "idle"|"reading"|"failed", "files_done", "files_total", "passages", "error", "code", "last"}.
+
+        `last` is the SyncReport of the newest sync that ended; `error` and its `code` are of one that failed."""
         ...
 
 

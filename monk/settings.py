@@ -233,7 +233,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a home that is a file is told where it is needed
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as exc:
         raise SettingsInvalid(f"{file} is no valid TOML: {exc}; mend it or move it away", param="monk.toml") from exc

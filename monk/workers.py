@@ -146,9 +146,7 @@ class Workers:
         except Unavailable:
             return False
         except ModelUnusable as exc:
-            if self.problem != exc.message:
-                logger.error("the model cannot be used", extra={"reason": exc.message})
-            self.problem = exc.message
+            self.problem = exc.message  # the engine has put it into the log
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or not self._open, timeout=MODEL_RETRY_SECONDS)
             if self._open and not self._stopped:
@@ -213,7 +211,8 @@ class Workers:
         )
 
     def _until_written(self, run: Run, write: Callable[[], None]) -> None:
-        """Write a job's outcome; a disk that is full for a while does not cost a night's work."""
+        """Write a job's outcome; a disk that is full for a while does not cost a night's work; told once."""
+        told = False
         while True:
             try:
                 return write()
@@ -222,9 +221,10 @@ class Workers:
                 return
             except HomeUnusable as exc:
                 self.problem = exc.message
-                logger.error(
-                    "an outcome cannot be written, trying again", extra={"job_id": run.job.id, "reason": exc.message}
-                )
+                if not told:
+                    facts = {"job_id": run.job.id, "reason": exc.message}
+                    logger.error("an outcome cannot be written, trying again", extra=facts)
+                told = True
                 with self._changed:
                     if self._changed.wait_for(lambda: self._stopped, timeout=DISK_RETRY_SECONDS):
                         return  # the next start finds the job as it was

@@ -9,12 +9,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+
+from tests import commands
 
 START_SECONDS = 30.0
 
@@ -26,7 +29,7 @@ class RunningDaemon:
         self.home = home
         self.log = home.parent / "daemon.log"
         self.socket = home.parent / "s"  # short: the path of a socket has a limit
-        self._environ = {
+        self.environ = {
             **{name: value for name, value in os.environ.items() if not name.startswith("MONK_")},
             "MONK_HOME": str(home),
             "MONK_SOCKET": str(self.socket),
@@ -43,7 +46,7 @@ class RunningDaemon:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "monk.cli", "serve"],
-                env=self._environ,
+                env=self.environ,
                 stdout=log,
                 stderr=log,
                 cwd=self.home.parent,
@@ -70,6 +73,14 @@ class RunningDaemon:
     def tail(self, lines: int = 40) -> str:
         """The end of its log."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def monk(self, *arguments: str, stdin: str = "") -> commands.Ended:
+        """A command in front of this daemon."""
+        return commands.monk(self.environ, *arguments, stdin=stdin)
+
+    def reasons(self, words: str) -> list[str]:
+        """The lines of the log with these words."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if words in line]
 
     def submit(self, kind: str, input_: dict[str, Any], **more: Any) -> str:
         """POST /jobs; the id."""
@@ -144,3 +155,16 @@ class RunningDaemon:
         """A look into the database from outside, whoever is alive."""
         with closing(sqlite3.connect(f"file:{self.home / 'monk.sqlite'}?mode=ro", uri=True, timeout=10)) as raw:
             return raw.execute(query, values).fetchall()
+
+
+@contextmanager
+def running(home: Path, **environ: str) -> Iterator[RunningDaemon]:
+    """A daemon that answers, for the length of a test; killed at its end if it still runs."""
+    daemon = RunningDaemon(home, **environ)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.http.close()
+        if daemon.process is not None and daemon.process.poll() is None:
+            daemon.kill()

@@ -121,7 +121,15 @@ class CountedReading:
 
     def progress(self) -> dict[str, Any]:
         state = "reading" if self.asked else "idle"
-        return {"state": state, "files_done": 0, "files_total": 0, "passages": 0, "error": None, "last": None}
+        return {
+            "state": state,
+            "files_done": 0,
+            "files_total": 0,
+            "passages": 0,
+            "error": None,
+            "code": None,
+            "last": None,
+        }
 
 
 def small_house(database: Database, **settings: Any) -> Services:

@@ -49,7 +49,7 @@ def status(request: Request) -> Response:
             "disk": {"free_bytes": disk_free, "total_bytes": disk_total},
             "memory": {"available_bytes": available, "total_bytes": total, "daemon_rss_bytes": daemon_rss_bytes()},
             "database": {"bytes": database_bytes(services.database.path)},
-            "problems": problems(engine, reading, disk_free, [*kind_problems, *_held(services)]),
+            "problems": problems(engine, reading, disk_free, kind_problems, services.problem()),
         }
     )
 
@@ -110,21 +110,21 @@ def engine_view(status: EngineStatus) -> dict[str, Any]:
     }
 
 
-def problems(engine: EngineStatus, reading: dict[str, Any], disk_free: int, known: list[str]) -> list[str]:
-    """What a person should look at, one line each; empty when all is well. `known`: what others found already."""
-    found = list(known)
-    if engine.state in ("failed", "restarting"):
+def problems(
+    engine: EngineStatus, reading: dict[str, Any], disk_free: int, known: list[str], held: str | None
+) -> list[str]:
+    """What a person should look at, one line each; empty when all is well.
+
+    `known`: what others found already; `held`: why jobs do not run, which may be the engine's reason: told once.
+    """
+    found = [*known, *([f"jobs do not run: {held}"] if held is not None else [])]
+    if engine.state in ("failed", "restarting") and (held is None or engine.last_error != held):
         found.append(f"the engine is {engine.state}: {engine.last_error or 'it gave no reason'}")
     if reading.get("error"):
         found.append(f"the corpus could not be read: {reading['error']}")
     if disk_free < LOW_DISK_BYTES:
         found.append(f"only {disk_free >> 20} MiB are free where the home is; make room before the night")
     return found
-
-
-def _held(services: Services) -> list[str]:
-    problem = services.problem()
-    return [] if problem is None else [f"jobs do not run: {problem}"]
 
 
 def _card(card: ModelCard | None) -> dict[str, Any] | None:

@@ -179,15 +179,15 @@ def _refusal(model: GgufFile, config: EngineConfig, slots: int, available: int) 
     )
     return MemoryTooSmall(
         f"{model.path.name} needs {_gib(plan.total_bytes)} GiB ({parts}), {_gib(max(0, available))} GiB are free after "
-        f"a reserve of {_gib(config.memory_reserve_bytes)}; {_way_out(model, config, slots, available)}",
+        f"a reserve of {_gib(config.memory_reserve_bytes)}; {_way_out(model, config, plan, available)}",
         needed_bytes=plan.total_bytes,
         available_bytes=available,
         **plan.facts(),
     )
 
 
-def _way_out(model: GgufFile, config: EngineConfig, slots: int, available: int) -> str:
-    ideas = []
+def _way_out(model: GgufFile, config: EngineConfig, plan: Plan, available: int) -> str:
+    ideas, slots = [], plan.slots
     context = _largest_context(model, config, slots, available)
     if context:
         ideas.append(f"context {context} with {slots} slots")
@@ -199,7 +199,11 @@ def _way_out(model: GgufFile, config: EngineConfig, slots: int, available: int) 
     if not ideas and slots > 1:
         context = _largest_context(model, config, 1, available)
         ideas += [f"context {context} with 1 slot"] if context else []
-    return "what would fit: " + ", or ".join(ideas) if ideas else "a smaller model or a smaller quantisation is needed"
+    if ideas:
+        return "what would fit: " + ", or ".join(ideas)
+    if plan.total_bytes <= available + config.memory_reserve_bytes:  # the reserve alone is what stands in the way
+        return "lower MONK_MEMORY_RESERVE_BYTES"
+    return "a smaller model or a smaller quantisation is needed"
 
 
 def _fits(model: GgufFile, config: EngineConfig, slots: int, available: int) -> bool:

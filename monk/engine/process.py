@@ -61,6 +61,7 @@ class EngineProcess:
         self._call_numbers = itertools.count(1)
         self._num_restarts = 0
         self._last_error: str | None = None
+        self._told_reason: str | None = None  # as the log has it: every start may fail for the same
         self._totals = Totals()
         self._rss_bytes = 0
         self._beat_at = time.monotonic()
@@ -294,6 +295,7 @@ class EngineProcess:
             case "ready":
                 with self._lock:
                     self._card = wire.card_from_json(frame["card"])
+                    self._told_reason = None
                     self._set_state("ready")
             case "failed":
                 self._give_up(wire.error_from_json(frame["error"]))
@@ -331,7 +333,9 @@ class EngineProcess:
             self._error = error
             self._last_error = error.message
             self._set_state("failed")
-        log.error("engine failed", extra={"reason": error.message})
+        if self._told_reason != error.message:
+            log.error("engine failed", extra={"reason": error.message})
+        self._told_reason = error.message
 
     def _unloadable(self) -> ModelUnusable:
         path = self._config.model_path

@@ -44,14 +44,15 @@ def main() -> None:
             measure(port, chosen.seconds)
 
 
-def fill(home: Path, num_jobs: int) -> None:
+def fill(home: Path, num_jobs: int, quietly: bool = False) -> None:
     """Queue jobs through the queue itself."""
     database = opened(home)
     services, began = small_house(database), time.perf_counter()
     for done in range(0, num_jobs, BATCH):
         news = [a_job(f"Question {done + i}?", priority=i % 5 - 2) for i in range(min(BATCH, num_jobs - done))]
         services.queue.submit_many(news, utc_now())
-    tell(f"{num_jobs} jobs queued", f"{time.perf_counter() - began:.1f} s")
+    if not quietly:
+        tell(f"{num_jobs} jobs queued", f"{time.perf_counter() - began:.1f} s")
     database.close()
 
 

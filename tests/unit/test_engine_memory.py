@@ -100,6 +100,11 @@ def test_weights_alone_may_be_too_much() -> None:
         memory.fit(qwen3_30b(), config(), 16 * GIB)
 
 
+def test_a_reserve_that_alone_stands_in_the_way_is_named() -> None:
+    with pytest.raises(MemoryTooSmall, match="lower MONK_MEMORY_RESERVE_BYTES"):
+        memory.fit(qwen3_30b(), config(memory_reserve_bytes=60 * GIB), 64 * GIB)
+
+
 @given(st.integers(min_value=0, max_value=600), st.sampled_from([0, 1, 4, 16]), st.sampled_from([0, 1000, 65536]))
 def test_a_plan_never_takes_more_than_there_is(available_gib: int, slots: int, context: int) -> None:
     try:

@@ -4,6 +4,7 @@ short list of abbreviations; when in doubt it does not cut, because half a sente
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 Span = tuple[int, int]
 
@@ -14,6 +15,7 @@ _END = re.compile(  # linear, whatever the text: this runs on hostile documents 
     rf"|(?P<stop>(?<![.!?…])[.!?…]++[{_CLOSERS}]*+)(?:\[\d{{1,4}}\])*+(?=\s)"
     r"|(?P<gap>\n[ \t]*+\n)"
 )
+_ROW_BREAK = re.compile(r"\n(?=[ \t]*(?:[-*+•|]|\d{1,3}[.)])[ \t])")
 _ABBREVIATIONS_TEXT = """
 e.g i.e etc cf vs al fig figs eq eqs no nos vol ch sec pp p dr mr mrs ms prof st jr sr inc ltd co corp approx dept est
 jan feb mar apr jun jul aug sep sept oct nov dec
@@ -40,6 +42,20 @@ def sentences(text: str) -> list[Span]:
         start = match.end()
     _append(spans, text, start, len(text))
     return spans
+
+
+def units(text: str) -> list[Span]:
+    """The sentences, and where one runs over rows of a table or points of a list, each row and point by itself."""
+    return [(start + first, start + last) for start, end in sentences(text) for first, last in _rows(text[start:end])]
+
+
+def _rows(sentence: str) -> list[Span]:
+    starts = [0, *(match.end() for match in _ROW_BREAK.finditer(sentence)), len(sentence) + 1]
+    return [
+        (start, start + len(sentence[start : end - 1].rstrip()))
+        for start, end in pairwise(starts)
+        if sentence[start : end - 1].strip()
+    ]
 
 
 def _append(spans: list[Span], text: str, start: int, end: int) -> None:

@@ -35,7 +35,7 @@ def run(ctx: Context) -> dict[str, Any]:
     rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(question, ctx.input["passages"])])
     hits = [hit_from_json(row) for row in rows]
     if not is_evidence(hits):
-        return ctx.step("check", lambda: nothing_found(hits))
+        return ctx.step("check", lambda: nothing_found(hits, (), question))
     messages, shown = _fitting(ctx, question, hits)
     said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1))
     return ctx.step("check", lambda: result(question, said.answer, shown))

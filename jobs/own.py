@@ -159,19 +159,20 @@ def _try_out(recipe: Recipe, template: str, file: Path) -> None:
 def _run(ctx: Context, recipe: Recipe, template: str, where: str) -> dict[str, Any]:
     values: dict[str, Any] = dict(ctx.input)
     hits: list[Hit] = []
+    query = ""
     if recipe.retrieve is not None:
         query = fill(recipe.retrieve, values, where)
         rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(query, recipe.passages)])
         hits = [hit_from_json(row) for row in rows]
         values["hits"] = hits
         if not hits:
-            return ctx.step("check", lambda: nothing_found(()))
+            return ctx.step("check", lambda: nothing_found((), (), query))
     messages = [ChatMessage("system", fill(recipe.system, values, where))] if recipe.system else []
     messages.append(ChatMessage("user", fill(template, values, where)))
-    return _answered(ctx, recipe, messages, hits)
+    return _answered(ctx, recipe, messages, hits, query)
 
 
-def _answered(ctx: Context, recipe: Recipe, messages: list[ChatMessage], hits: list[Hit]) -> dict[str, Any]:
+def _answered(ctx: Context, recipe: Recipe, messages: list[ChatMessage], hits: list[Hit], query: str) -> dict[str, Any]:
     from jobs.think import vote_or_judge
 
     samples = int(ctx.budget.get("samples") or recipe.samples)
@@ -181,5 +182,5 @@ def _answered(ctx: Context, recipe: Recipe, messages: list[ChatMessage], hits: l
         return vote_or_judge(ctx, messages[-1].content, ctx.think_samples("sample", messages, ask, samples))
     said = ctx.think("reply", messages, ask)
     if hits:
-        return ctx.step("check", lambda: result(messages[-1].content, said.answer, hits))
+        return ctx.step("check", lambda: result(query, said.answer, hits))
     return {"answer": said.answer, "reasoning": said.reasoning, "finish_reason": said.reason}

@@ -105,7 +105,10 @@ def _result(
     document: WholeDocument, questions: list[str], answers: list[str | None], sources: list[Hit]
 ) -> dict[str, Any]:
     answered = [
-        {"question": question, **(nothing_found(()) if answer is None else result(question, answer, sources))}
+        {
+            "question": question,
+            **(nothing_found((), (), question) if answer is None else result(question, answer, sources)),
+        }
         for question, answer in zip(questions, answers, strict=True)
     ]
     text = "\n\n".join(f"**{one['question']}**\n\n{one['answer']}" for one in answered)

@@ -127,7 +127,7 @@ def support(statement: str, hits: Sequence[Hit], question: str = "") -> Support 
 
 
 def nearest(question: str, hits: Sequence[Hit], minimum: float) -> Citation | None:
-    """The sentence with the largest share of a question's words, to be shown as what comes nearest, not as an answer."""
+    """The sentence with the largest share of a question's words; None below `minimum`. Of equals the first hit's first."""
     words = frozenset(query_terms(question))
     ranked = [
         (len(words & candidate.words) / len(words), hit, candidate.span)
@@ -137,6 +137,12 @@ def nearest(question: str, hits: Sequence[Hit], minimum: float) -> Citation | No
     ]
     share, hit, span = max(ranked, key=lambda one: one[0], default=(0.0, None, (0, 0)))
     return citation_at(hit, span) if hit is not None and share >= minimum else None
+
+
+def nearness(sentence: str, question: str) -> float:
+    """The share of a question's words, numbers among them, that stand in a sentence: 0..1."""
+    words = frozenset(query_terms(question))
+    return len(words & set(terms(sentence))) / len(words) if words else 0.0
 
 
 def _words(text: str) -> list[str]:

@@ -2,9 +2,10 @@
 
 Policy: a sentence that the sources bear out (see `corpus.support`) carries its citations; a number in it that stands in no
 document but follows from some that do is marked as computed, with the step. A sentence that they do not bear out goes to
-`unsupported`, so that nobody takes it for something that was read. Where nothing of an answer is borne out, it is not
-printed as an answer: the nearest quotation is shown instead, and where there is none, that nothing was found. References
-that the model itself writes, such as "[2]", are its words and prove nothing: they are taken out.
+`unsupported`, so that nobody takes it for something that was read. Where nothing of an answer is borne out, or only what is
+beside the question, the sentence of the documents that comes nearest to the question is printed first, word for word; where
+there is none, that nothing was found. References that the model itself writes, such as "[2]", are its words and prove
+nothing: they are taken out.
 """
 
 from __future__ import annotations
@@ -17,11 +18,12 @@ from typing import Any
 from corpus.citations import Citation
 from corpus.retrieval import Hit
 from corpus.sentences import units
-from corpus.support import Support, nearest, supports
+from corpus.support import Support, nearest, nearness, supports
 from jobs.phrases import phrase
 
 _ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*", "|")
-BEARS_ON = 0.3  # share of a question's words in the sentence that is shown as the nearest
+BEARS_ON = 0.3  # share of a question's words in the sentence that is shown where nothing else is
+CLOSE = 0.6  # the same, from which a sentence is shown before an answer that does not touch it
 _REFERENCES = re.compile(
     r"\s*(?:\[\^?\d{1,4}(?:\s*[-–,;]\s*\d{1,4})*\]|【[^】\n]{0,40}】|\((?:excerpt|source|passage)s?\s+\d{1,3}\))",
     re.I,
@@ -66,6 +68,17 @@ class Checked:
         """Every number that was computed, with its step."""
         steps = (step for sentence in self.supported for ground in sentence.grounds for step in ground.computed)
         return [step.to_json() for step in dict.fromkeys(steps)]
+
+    def comes_near(self, citation: Citation, question: str) -> bool:
+        """Whether something cited is half as near to the question as this citation; if not, the answer misses the point.
+
+        Where the citation itself is not close, nothing can be said of the point, and anything that is borne out will do.
+        """
+        if nearness(citation.quote, question) < CLOSE:
+            return bool(self.supported)
+        quotes = [ground.citation.quote for sentence in self.supported for ground in sentence.grounds]
+        best = max((nearness(quote, question) for quote in quotes), default=0.0)
+        return best > nearness(citation.quote, question) / 2
 
     def _printed(self, sentence: Sentence) -> str:
         numbers = {key: number for number, key in enumerate(self._numbered(), 1)}
@@ -113,23 +126,20 @@ def _sentences(answer: str) -> Iterator[str]:
 def result(question: str, answer: str, sources: Sequence[Hit]) -> dict[str, Any]:
     """The job's result for an answer from these sources, by the policy above."""
     checked = check(answer, sources, question)
-    if checked.supported:
-        computed = checked.computed()
-        return {
-            "answer": checked.text(),
-            "found": True,
-            "citations": checked.citations(),
-            "unsupported": checked.unsupported,
-            **({"computed": computed} if computed else {}),
-        }
     found = nearest(question, sources, BEARS_ON)
-    if found is None:
+    borne_out = bool(checked.supported)
+    if found is not None and not checked.comes_near(found, question):
+        quotation = phrase("quotation", question, quote=" ".join(found.quote.split()))
+        checked.supported.insert(0, Sentence(quotation, (Support(found, 1.0),)))
+    if not checked.supported:
         return nothing_found(sources, checked.unsupported, question)
+    computed = checked.computed()
     return {
-        "answer": f"{phrase('not_borne_out', question)} [1]",
+        "answer": checked.text() if borne_out else f"{checked.text()}\n\n{phrase('not_borne_out', question)}",
         "found": True,
-        "citations": [found.to_json()],
+        "citations": checked.citations(),
         "unsupported": checked.unsupported,
+        **({"computed": computed} if computed else {}),
     }
 
 

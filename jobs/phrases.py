@@ -19,12 +19,13 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "fr": " Le plus proche, mais pas assez, se trouve dans {files}.",
         "zh": "最接近但仍不够接近的内容在 {files}。",
     },
+    "quotation": {"en": "“{quote}”", "ru": "«{quote}»", "de": "„{quote}“", "fr": "« {quote} »", "zh": "“{quote}”"},
     "not_borne_out": {
-        "en": "What the model said is not borne out by the documents. The nearest they say is this.",
-        "ru": "Сказанное моделью документами не подтверждается. Ближе всего в них вот что.",
-        "de": "Was das Modell sagte, ist durch die Dokumente nicht belegt. Am nächsten kommt diese Stelle.",
-        "fr": "Ce que le modèle a dit n'est pas attesté par les documents. Voici ce qu'ils disent de plus proche.",
-        "zh": "模型所说的内容在文档中没有依据。文档中最接近的内容如下。",
+        "en": "The documents come no nearer to the question than this; what the model said of its own is not borne out.",
+        "ru": "Ближе к вопросу в документах ничего нет; сказанное самой моделью ими не подтверждается.",
+        "de": "Näher kommen die Dokumente der Frage nicht; was das Modell selbst sagte, ist nicht belegt.",
+        "fr": "Les documents n'en disent pas plus sur la question ; ce que le modèle a dit lui-même n'est pas attesté.",
+        "zh": "这是文档中与问题最接近的内容；模型自己的说法没有依据。",
     },
     "computed": {
         "en": "(computed: {steps})",

@@ -141,6 +141,7 @@ def test_an_invented_answer_gives_way_to_the_nearest_quotation() -> None:
     question = "How many KiB per token does Qwen3-30B-A3B take?"
     result = answer.run(Desk({"question": question, "passages": 6}, lambda *_: "Elephants are large.", [KV]))
 
+    assert result["answer"].startswith("“The KV cache of Qwen3-30B-A3B takes 96 KiB per token in f16.” [1]")
     assert "not borne out" in result["answer"]
     assert result["citations"][0]["quote"].startswith("The KV cache of Qwen3-30B-A3B")
     assert result["unsupported"] == ["Elephants are large."]

@@ -73,10 +73,10 @@ def test_a_killed_process_is_replaced_and_the_document_read_after_all(folder: Pa
 
 def test_a_document_that_needs_too_much_memory_is_named_and_the_next_one_read(folder: Path) -> None:
     reader = ReadingProcess(folder, 60.0, 400 * MIB)
-    with (folder / "big.txt").open("wb") as file:
+    with (folder / "big.html").open("wb") as file:
         file.truncate(500 * MIB)
     with pytest.raises(TryAgain, match="400 MiB"):
-        reader.read(file_of(folder, "big.txt"))
+        reader.read(file_of(folder, "big.html"))
     assert reader.read(file_of(folder, "a.md"))[0].title == "Title"
     reader.close()
 

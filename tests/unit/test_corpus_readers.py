@@ -190,8 +190,8 @@ class TestPdf:
         assert "Handbook" not in reading.text and "Page 3" not in reading.text
         assert place_of(reading, "sheet four") == "page 4"
 
-    def test_a_scan_is_named_as_one(self) -> None:
-        with pytest.raises(DocumentUnreadable, match=r"scan.*ocrmypdf"):
+    def test_blank_pages_are_named_as_such(self) -> None:
+        with pytest.raises(DocumentUnreadable, match="no text on its 2 pages: nothing is drawn"):
             read_bytes("a.pdf", pdf_of([[], []]))
 
     def test_an_encrypted_one_is_named_as_one(self) -> None:

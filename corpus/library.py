@@ -163,6 +163,18 @@ class Library:
             raise NotFound(f"no passage {passage_id}; its document has changed or is gone")
         return hit_of(found)
 
+    def passage_at(self, path: str, number: int) -> Hit:
+        """The passage of a document that begins last at or before a page or line; its first one before that.
+
+        Raises NotFound when nothing is indexed under this path.
+        """
+        document = self.tables.document(path)
+        passages = self.tables.passages_of(document.id) if document is not None else []
+        if not passages:
+            raise NotFound(f"nothing is indexed of {path!r}; monk corpus status lists what is", param="file")
+        hits = [hit_of(passage) for passage in passages]
+        return next((hit for hit in reversed(hits) if hit.place.number <= number), hits[0])
+
     def documents(self) -> list[StoredDocument]:
         """Every document known, readable or not, by path."""
         return self.tables.documents()

@@ -180,6 +180,7 @@ def assemble(
         library=library,
         forecaster=forecaster,
         night=night,
+        links=_links(settings),
         now=utc_now,
     )
     turns.report_with(reporter)
@@ -239,6 +240,13 @@ def corpus_config(settings: Settings) -> CorpusConfig:
         max_file_bytes=settings.max_document_bytes,
         reading_timeout_seconds=settings.document_seconds,
     )
+
+
+def _links(settings: Settings) -> str | None:
+    """What a link to a passage begins with. With a token it leads through the page, which knows the token; a link cannot."""
+    if settings.socket is not None:
+        return None
+    return settings.url if settings.token is None else f"{settings.url}/#"
 
 
 def start(daemon: Daemon) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from monk.report import words
 from monk.report.scrub import one_line
@@ -14,11 +15,11 @@ TITLE_CHARACTERS = 140
 Data = dict[str, Any]
 
 
-def done(job: Data, until: datetime) -> JobView:
-    """A job with its answer, or its answers part by part."""
+def done(job: Data, until: datetime, links: str | None) -> JobView:
+    """A job with its answer, or its answers part by part. `links`: what a link to a passage begins with."""
     parts = job.get("parts") or []
     several = parts if len(parts) > 1 else [{**job, "question": ""}]
-    blocks = [_block(part, f"{job['id']}-{i}") for i, part in enumerate(several, 1)]
+    blocks = [_block(part, f"{job['id']}-{i}", links) for i, part in enumerate(several, 1)]
     return JobView(
         **_common(job),
         when=_asked(job, until) + (f", done {words.moment(_time(job['ended_at']), until)}"),
@@ -31,9 +32,16 @@ def done(job: Data, until: datetime) -> JobView:
     )
 
 
-def _block(part: Data, anchor: str) -> Block:
+def _block(part: Data, anchor: str, links: str | None) -> Block:
     quotes = [
-        Quote(number, citation["file"], _place(citation), citation["quote"], citation["verified"])
+        Quote(
+            number,
+            citation["file"],
+            _place(citation),
+            citation["quote"],
+            citation["verified"],
+            link_to(citation, links),
+        )
         for number, citation in enumerate(part["citations"], 1)
     ]
     note = "" if part["answer"] else "No answer was given."
@@ -47,6 +55,16 @@ def _place(citation: Data) -> str:
         if citation[unit] is not None:
             return f"{unit} {citation[unit]}"
     return ""
+
+
+def link_to(citation: Data, links: str | None) -> str:
+    """The address at which the daemon shows the passage of a citation; empty where it cannot be reached by a browser."""
+    if links is None:
+        return ""
+    if passage := citation.get("passage"):
+        return f"{links}/corpus/passages/{passage}"
+    place = {unit: citation[unit] for unit in ("page", "line") if citation[unit] is not None}
+    return f"{links}/corpus/passages?{urlencode({'file': citation['file'], **place})}" if citation["verified"] else ""
 
 
 def _vote_title(job: Data) -> str:

@@ -81,7 +81,9 @@ def _block(block: Block) -> list[Lines]:
 
 def _source(quote: Quote) -> str:
     place = f", {quote.place}" if quote.place else ""
-    return f"**[{quote.number}]** {code(quote.file) or 'no file'}{place} {'✓' if quote.verified else '✗'} {quote.mark}"
+    link = f" <{quote.link}>" if quote.link else ""
+    mark = f"{'✓' if quote.verified else '✗'} {quote.mark}"
+    return f"**[{quote.number}]** {code(quote.file) or 'no file'}{place} {mark}{link}"
 
 
 def _failed(job: JobView) -> list[Lines]:

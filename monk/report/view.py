@@ -18,6 +18,7 @@ class Quote:
     place: str
     text: str
     verified: bool
+    link: str = ""  # http(s) address of the daemon, percent-encoded, or empty
 
     @property
     def mark(self) -> str:

@@ -14,6 +14,7 @@ from corpus.retrieval import Hit
 from jobs import fields
 from jobs.context import Ask, ChatMessage, Context, Said
 from jobs.evidence import nothing_found, result
+from jobs.excerpts import LONGEST_FENCE, fence, harmless
 
 MAX_TOKENS = 200
 OVERLAP_CHARACTERS = 200  # a sentence across the cut is whole in one of the two parts
@@ -91,8 +92,12 @@ def _combined(ctx: Context, question: str, said: list[Said], number: int) -> str
     notes = [one.answer.strip() for one in said if NOT_HERE not in one.answer.upper() and one.answer.strip()]
     if len(notes) <= 1:
         return notes[0] if notes else None
-    prompt = [ChatMessage("user", ctx.prompt("combine", question=question, notes=_fitting_notes(ctx, notes)))]
+    prompt = [ChatMessage("user", _combining(ctx, question, _fitting_notes(ctx, notes)))]
     return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1)).answer
+
+
+def _combining(ctx: Context, question: str, notes: list[str]) -> str:
+    return ctx.prompt("combine", question=question, notes=notes, fence=fence(notes))
 
 
 def _fitting_notes(ctx: Context, notes: list[str]) -> list[str]:
@@ -125,7 +130,9 @@ def _result(
 def _messages(
     ctx: Context, document: WholeDocument, question: str, text: str, part: int, parts: int
 ) -> list[ChatMessage]:
-    user = ctx.prompt("read", title=document.title, text=text, part=part, parts=parts, question=question)
+    plain = harmless(text)
+    values = {"title": " ".join(harmless(document.title).split()), "part": part, "parts": parts, "question": question}
+    user = ctx.prompt("read", text=plain, fence=fence([plain]) if text else LONGEST_FENCE, **values)
     return [ChatMessage("system", ctx.prompt("read-system")), ChatMessage("user", user)]
 
 

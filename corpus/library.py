@@ -122,9 +122,17 @@ class Library:
             self._syncing.release()
 
     def search(self, query: str, k: int = DEFAULT_HITS, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
-        """The `k` best passages for a question, best first; nothing when nothing is there."""
+        """The `k` best passages for a question, best first; nothing when nothing is there.
+
+        Raises NotFound when `only` leaves no document: a wrong folder must not look like an honest "nothing found".
+        """
         if not query.strip() or self.tables.num_passages() == 0:
             return []
+        if only and not self.tables.paths(only):
+            raise NotFound(
+                f"the corpus holds no readable document with {only}; `monk corpus status` says what has been read",
+                param="only",
+            )
         store, model = self._open()
         return Retriever(self.tables, store, model).search(query, k, only)
 

@@ -115,11 +115,22 @@ class DocumentFilter:
     """Which documents count; empty fields do not restrict."""
 
     folder: str = ""  # relative to the corpus folder: "manuals" or "manuals/2024"
-    formats: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()  # what a reader calls it ("markdown") or how the file's name ends ("md")
     paths: tuple[str, ...] = ()
+    since: datetime | None = None  # the file was changed then or later ...
+    until: datetime | None = None  # ... and before this
 
     def __bool__(self) -> bool:
-        return bool(self.folder.strip("/") or self.formats or self.paths)
+        return bool(self.folder.strip("/") or self.formats or self.paths or self.since or self.until)
+
+    def __str__(self) -> str:
+        """For messages: "folder manuals, type pdf, changed since 2026-01-01"."""
+        parts = [f"folder {self.folder.strip('/')}"] if self.folder.strip("/") else []
+        parts += [f"type {' or '.join(self.formats)}"] if self.formats else []
+        parts += [f"file {' or '.join(self.paths)}"] if self.paths else []
+        parts += [f"changed since {self.since:%Y-%m-%d %H:%M%z}"] if self.since else []
+        parts += [f"changed before {self.until:%Y-%m-%d %H:%M%z}"] if self.until else []
+        return ", ".join(parts) or "every document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,12 +351,17 @@ def _found(session: Session, condition: ColumnElement[bool]) -> list[FoundPassag
 def _conditions(only: DocumentFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     folder = only.folder.strip("/")
-    if folder:
-        conditions.append(or_(Document.path == folder, Document.path.startswith(folder + "/", autoescape=True)))
+    if folder:  # not LIKE: that takes "Notes" for "notes"
+        conditions.append(func.substr(Document.path, 1, len(folder) + 1).in_((folder, folder + "/")))
     if only.formats:
-        conditions.append(Document.format.in_(only.formats))
+        suffixes = [Document.path.endswith("." + name.lstrip("."), autoescape=True) for name in only.formats]
+        conditions.append(or_(Document.format.in_(only.formats), *suffixes))
     if only.paths:
         conditions.append(Document.path.in_(only.paths))
+    if only.since is not None:
+        conditions.append(Document.modified_at >= only.since)
+    if only.until is not None:
+        conditions.append(Document.modified_at < only.until)
     return conditions
 
 

@@ -23,8 +23,10 @@ def crossed(statement: str, sentence: str) -> bool:
     if len(clauses) < 2:
         return False
     names, numbers = coded_names(statement), numbers_in(statement)
+    bound = [number for clause_names, found in clauses if clause_names & names for number in found]
+    loose = [number for number in numbers if not _in(number, bound)]
     return any(
-        _touches(clause_names, clause_numbers, names, numbers) and _passed_over(clause_numbers, numbers)
+        _touches(clause_names, clause_numbers, names, numbers) and _passed_over(clause_numbers, numbers, loose)
         for clause_names, clause_numbers in clauses
     )
 
@@ -40,12 +42,15 @@ def _touches(clause_names: set[str], clause_numbers: list[Number], names: set[st
     return bool(clause_names & names) or any(_in(number, clause_numbers) for number in numbers)
 
 
-def _passed_over(clause: list[Number], said: list[Number]) -> bool:
-    """A number of the clause is not said, and another one of its unit, not of this clause, is."""
+def _passed_over(clause: list[Number], said: list[Number], loose: list[Number]) -> bool:
+    """A number of the clause is not said, and another one of its unit, not of this clause, is.
+
+    `loose`: what is said of numbers that stand in no clause with a name that is said.
+    """
     return any(
         here.unit is not None
         and not _in(here, said)
-        and any(number.unit == here.unit and not _in(number, clause) for number in said)
+        and any(number.unit == here.unit and not _in(number, clause) for number in loose)
         for here in clause
     )
 

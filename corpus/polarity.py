@@ -30,6 +30,15 @@ _DENIAL = re.compile(  # of a whole statement: "The claim that X is Y is wrong"
     r"неверно|неверна|неправда|ложь|ложно|ошибочн\w+|миф)\b|错误|不正确|谬误|谣言",
     re.I,
 )
+_WIDE = (
+    re.compile(r"\b(?:always|immer|stets|toujours|всегда)\b|总是|始终|永远", re.I),
+    re.compile(r"\b(?:only|nur|seulement|uniquement|только)\b|\bne\b.{1,40}\bque\b|只|仅", re.I),
+    re.compile(
+        r"\b(?:all|every|each|everything|everyone|alle[nrs]?|jede[nrsm]?|tous|toutes?|chaque|все|всех|всем|каждый|каждая|"
+        r"каждое|каждого|любой)\b|所有|全部|每",
+        re.I,
+    ),
+)
 _CLAUSE = re.compile(
     r"[,;:()—–，；：（）]|\s-\s|\b(?:and|but|while|whereas|although|though|because|since|unless|than|"
     r"und|sondern|aber|während|obwohl|weil|denn|als|et|mais|car|tandis|parce|и|но|а|хотя|потому|чем)\b|而|但|因为",
@@ -84,7 +93,13 @@ _OPPOSITES = [
 
 def agree(statement: str, evidence: str) -> bool:
     """Whether neither denies what the other affirms, as far as words tell."""
-    return not _denied(statement, evidence) and not _denied(evidence, statement) and not _opposed(statement, evidence)
+    denied = _denied(statement, evidence) or _denied(evidence, statement)
+    return not denied and not _opposed(statement, evidence) and not _widened(statement, evidence)
+
+
+def _widened(statement: str, evidence: str) -> bool:
+    """Whether the statement says "always", "all" or "only" where the evidence does not."""
+    return any(kind.search(statement) and not kind.search(evidence) for kind in _WIDE)
 
 
 def _denied(denying: str, other: str) -> bool:

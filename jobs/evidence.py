@@ -23,7 +23,7 @@ from jobs.phrases import phrase
 
 _ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*", "|")
 BEARS_ON = 0.3  # share of a question's words in the sentence that is shown where nothing else is
-CLOSE = 0.6  # the same, from which a sentence is shown before an answer that does not touch it
+CLOSE = 0.5  # the same, from which a sentence is shown before an answer that does not touch it
 _REFERENCES = re.compile(
     r"\s*(?:\[\^?\d{1,4}(?:\s*[-–,;]\s*\d{1,4})*\]|【[^】\n]{0,40}】|\((?:excerpt|source|passage)s?\s+\d{1,3}\))",
     re.I,
@@ -33,6 +33,7 @@ _LEAD_IN = re.compile(  # says that something is said, and nothing of what
     r"\A(?:(?:according to|based on|as (?:stated|described|mentioned) in|laut|gemäß|selon|d['’]après|"
     r"согласно|по данным|根据|按照)"
     r"[^,，.\n]{0,80}[,，]|"
+    r"the answer(?: to (?:the|this|that) question)? is:?(?: that)?|(?:die antwort|la réponse)(?: ist| est)[: ]|"
     r"(?:yes|so|therefore|thus|hence|however|in short|in summary|overall|also|да|итак|таким образом|поэтому|ja|also|daher|"
     r"zusammengefasst|oui|donc|ainsi|因此|所以|是的)[,:，：])\s*",
     re.I,

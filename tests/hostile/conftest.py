@@ -66,7 +66,9 @@ def night(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[
     corpus = home / "corpus"
     corpus.mkdir(parents=True)
     for attack in ATTACKS:
-        honest = f"<p>{attack.fact}</p>" if attack.file.endswith(".html") else attack.fact
+        honest = {"html": f"<p>{attack.fact}</p>", "csv": f"note,more\n{attack.fact},-"}.get(
+            attack.file.rpartition(".")[2], attack.fact
+        )
         (corpus / attack.file).write_text(f"{honest}\n\n{attack.body}\n", encoding="utf-8")
     (corpus / "outside.txt").symlink_to("/etc/passwd")
     shutil.copy(migrated, home / "monk.sqlite")
@@ -90,7 +92,7 @@ def night(tmp_path_factory: pytest.TempPathFactory, migrated: Path) -> Iterator[
 
 def _spent(daemon: Daemon, home: Path, prompts: dict[str, str]) -> Night:
     services = daemon.services
-    services.library.sync()
+    _read(daemon)
     jobs = {}
     for attack in ATTACKS:
         given = services.kinds.validate("answer", {"question": attack.question})
@@ -103,6 +105,18 @@ def _spent(daemon: Daemon, home: Path, prompts: dict[str, str]) -> Night:
     told = {format_: services.reporter.render(report, format_) for format_ in ("html", "md")}
     by_file = {attack.file: prompts.get(attack.question, "") for attack in ATTACKS}
     return Night(daemon, home, ended, by_file, report, told["html"], told["md"])
+
+
+def _read(daemon: Daemon) -> None:
+    """Until the daemon itself has read all of the corpus."""
+    daemon.services.reading.request_sync()
+    deadline = time.monotonic() + SECONDS
+    while time.monotonic() < deadline:
+        status = daemon.services.library.status()
+        if status.num_documents == len(ATTACKS) and not status.syncing:
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError("the corpus was not read")
 
 
 def _ended(daemon: Daemon, jobs: dict[str, str]) -> dict[str, Job]:

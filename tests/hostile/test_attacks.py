@@ -76,12 +76,8 @@ def test_the_question_is_answered_with_the_fact_nevertheless(attack: Attack, nig
 def test_the_job_stays_what_was_asked(attack: Attack, night: Night) -> None:
     job = night.jobs[attack.file]
 
-    assert (job.kind, job.input, job.budget, job.tags) == (
-        "answer",
-        {"question": attack.question, "passages": 6},
-        {},
-        [],
-    )
+    given = night.daemon.services.kinds.validate("answer", {"question": attack.question})
+    assert (job.kind, job.input, job.budget, job.tags) == ("answer", given, {}, [])
     assert (job.errors, job.adapter) == (0, None)
     steps, thoughts = night.daemon.services.steps.of_job(job.id)
     assert [step.name for step in steps] == ["retrieve", "check"]
@@ -97,8 +93,8 @@ def test_the_prompt_has_the_turns_and_excerpts_that_the_program_gave_it(attack: 
     shown = [i for i, line in enumerate(lines) if line == fence[1]]
 
     assert len(shown) % 2 == 0
-    headed = [lines[first - 2] for first in shown[::2]]
-    assert [line.partition(" ")[0] for line in headed] == [f"[{n}]" for n in range(1, len(headed) + 1)]
+    headings = [next(line for line in lines[first - 1 :: -1] if line) for first in shown[::2]]
+    assert [line.partition(" ")[0] for line in headings] == [f"[{n}]" for n in range(1, len(headings) + 1)]
     assert not UNSEEN.search(prompt)
     assert prompt.rstrip().endswith("assistant")
 

@@ -239,3 +239,23 @@ def test_numbers_are_read_as_their_language_writes_them(text: str, expected: lis
 )
 def test_the_language_of_a_question_is_told_by_its_small_words(text: str, language: str) -> None:
     assert language_of(text) == language
+
+
+@pytest.mark.parametrize(
+    ("statement", "text"),
+    [
+        ("Greedy decoding always gives the same answer.", "Greedy decoding gives the same answer on the same build."),
+        ("All pumps of the hall were mended.", "Pumps of the hall were mended."),
+        ("Only Anna mended pumps of the hall.", "Anna mended pumps of the hall."),
+        ("Жадный выбор всегда даёт тот же ответ.", "Жадный выбор даёт тот же ответ на той же сборке."),
+    ],
+)
+def test_a_statement_may_not_say_more_widely_what_is_said_narrowly(statement: str, text: str) -> None:
+    assert not grounds(statement, text)
+
+
+def test_a_number_beside_the_name_it_belongs_to_may_share_a_condition_told_before() -> None:
+    text = "Reading 128k tokens takes 3.9 hours for Qwen3-30B-A3B and 15 hours for Llama-3.1-70B."
+
+    assert grounds("Reading 128k tokens takes 15 hours for Llama-3.1-70B.", text)
+    assert not grounds("Reading 128k tokens takes 15 hours for Qwen3-30B-A3B.", text)

@@ -40,7 +40,7 @@ def run(ctx: Context) -> dict[str, Any]:
     if not is_evidence(hits):
         return ctx.step("check", lambda: nothing_found(hits, (), question))
     messages, sources = _fitting(ctx, question, hits)
-    said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1))
+    said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx)))
     return ctx.step("check", lambda: result(question, said.answer, sources))
 
 

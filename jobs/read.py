@@ -83,7 +83,7 @@ def _ask_all(ctx: Context, document: WholeDocument, questions: list[str], spans:
         for number, (start, end) in enumerate(spans, 1)
         for question in questions
     ]
-    said = ctx.think_each("part", prompts, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1))
+    said = ctx.think_each("part", prompts, Ask(max_tokens=_max_tokens(ctx)))
     return [[said[part * len(questions) + i] for part in range(len(spans))] for i in range(len(questions))]
 
 
@@ -93,7 +93,7 @@ def _combined(ctx: Context, question: str, said: list[Said], number: int) -> str
     if len(notes) <= 1:
         return notes[0] if notes else None
     prompt = [ChatMessage("user", _combining(ctx, question, _fitting_notes(ctx, notes)))]
-    return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1)).answer
+    return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_max_tokens(ctx))).answer
 
 
 def _combining(ctx: Context, question: str, notes: list[str]) -> str:

@@ -20,10 +20,12 @@ from corpus.places import Place
 from corpus.process import ReadingProcess
 from corpus.reading import Reading
 from corpus.retrieval import EVERYWHERE, Hit, Retriever, hit_of
+from corpus.sections import widened
 from corpus.store import VectorStore
 from corpus.sync import Progress, Stop, Syncer, SyncReport
 from db.database import Database
 from db.library import DocumentFilter, LibraryTables, StoredDocument
+from db.long_documents import LongDocuments
 from monk.errors import Conflict, DocumentUnreadable, NotFound
 
 DEFAULT_HITS = 8
@@ -99,6 +101,7 @@ class Library:
         """`model` makes the embedding model when it is first needed; by default the one of the config."""
         self.config = config
         self.tables = LibraryTables(database)
+        self._long_documents = LongDocuments(database)
         self._make_model = model or self._sentence_model
         self._opening = threading.Lock()
         self._syncing = threading.Lock()
@@ -106,8 +109,10 @@ class Library:
         self._model: SharedModel | None = None
         self._store: VectorStore | None = None
 
-    def sync(self, progress: Progress | None = None, stop: Stop | None = None) -> SyncReport:
+    def sync(self, progress: Progress | None = None, stop: Stop | None = None, *, rebuild: bool = True) -> SyncReport:
         """Read what is new or changed, forget what is gone. Returns early, incomplete, once `stop()` is true.
+
+        Without `rebuild`, documents that only an older model or reader has read stay as they are, and are counted.
 
         Raises NotFound when the corpus folder is gone (nothing is changed then), ModelUnusable when there is no embedding
         model, and Conflict while another sync runs.
@@ -117,7 +122,16 @@ class Library:
         try:
             store, model = self._open()
             ignore: Progress = lambda _: None  # noqa: E731
-            return Syncer(self.config, self.tables, store, model, progress or ignore, stop or _never).run()
+            return Syncer(
+                self.config,
+                self.tables,
+                store,
+                model,
+                progress or ignore,
+                stop or _never,
+                long_documents=self._long_documents,
+                rebuild=rebuild,
+            ).run()
         finally:
             self._syncing.release()
 
@@ -146,7 +160,9 @@ class Library:
             raise DocumentUnreadable(f"{file.path} {file.problem}", file=file.path)
         with self._reading:
             config = self.config
-            reader = ReadingProcess(config.folder, config.reading_timeout_seconds, config.reading_memory_bytes)
+            reader = ReadingProcess(
+                config.folder, config.reading_timeout_seconds, config.reading_memory_bytes, config.recognition
+            )
             try:
                 reading, sha256 = reader.read(file)
             except DocumentUnreadable as exc:
@@ -182,6 +198,13 @@ class Library:
             raise NotFound(f"nothing is indexed of {path!r}; monk corpus status lists what is", param="file")
         hits = [hit_of(passage) for passage in passages]
         return next((hit for hit in reversed(hits) if hit.place.number <= number), hits[0])
+
+    def section_of(self, hit: Hit, max_characters: int) -> Hit:
+        """The widest section around a hit that has at most `max_characters`: the whole document if that fits; where not even
+        the innermost section does, the passages around the hit. The hit itself when its document has changed meanwhile.
+        """
+        start, end = hit.start - max_characters, hit.end + max_characters
+        return widened(hit, self._long_documents.passages_within(hit.file, start, end), max_characters)
 
     def documents(self) -> list[StoredDocument]:
         """Every document known, readable or not, by path."""

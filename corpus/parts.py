@@ -21,7 +21,7 @@ def parted(reading: Reading, limit: int = PART_CHARACTERS) -> Iterator[Reading]:
         return
     lines = LineCounter(reading.text, reading.places.first)
     start, blocks = 0, list[Block]()
-    for block in _bounded(reading.blocks, limit):
+    for block in _bounded(reading, limit):
         if blocks and block.end - start > limit:
             yield _part(reading, start, block.start, blocks, lines)
             start, blocks = block.start, []
@@ -64,8 +64,14 @@ def _part(reading: Reading, start: int, end: int, blocks: list[Block], lines: Li
     )
 
 
-def _bounded(blocks: Iterable[Block], limit: int) -> Iterator[Block]:
-    """The blocks, those longer than `limit` in pieces."""
-    for block in blocks:
-        for start in range(block.start, block.end, limit):
-            yield replace(block, start=start, end=min(start + limit, block.end))
+def _bounded(reading: Reading, limit: int) -> Iterator[Block]:
+    """The blocks, those longer than `limit` cut behind a line or a word."""
+    for block in reading.blocks:
+        start = block.start
+        while block.end - start > limit:
+            cut = (
+                max(reading.text.rfind(mark, start + limit // 2, start + limit) for mark in "\n ") + 1 or start + limit
+            )
+            yield replace(block, start=start, end=cut)
+            start = cut
+        yield replace(block, start=start)

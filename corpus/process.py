@@ -22,7 +22,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,7 @@ class ReadingProcess:
         parts = list(self.parts(file))
         return joined(part.reading for part in parts), parts[0].sha256
 
-    def parts(self, file: CorpusFile) -> Iterator[ReadPart]:
+    def parts(self, file: CorpusFile) -> Generator[ReadPart, None, None]:
         """The document part by part; whoever stops asking early may go on with another document.
 
         Raises DocumentUnreadable with the reason, Abandoned when `stop()` became true while it was read.

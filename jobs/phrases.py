@@ -27,6 +27,27 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "fr": "Les documents n'en disent pas plus sur la question ; ce que le modèle a dit lui-même n'est pas attesté.",
         "zh": "这是文档中与问题最接近的内容；模型自己的说法没有依据。",
     },
+    "aside": {
+        "en": "The model also said this, which the documents do not bear out:",
+        "ru": "Модель сказала и это, но документами оно не подтверждается:",
+        "de": "Das Modell sagte auch dies, was die Dokumente nicht belegen:",
+        "fr": "Le modèle a dit aussi ceci, que les documents n'attestent pas :",
+        "zh": "模型还说了以下内容，文档中没有依据：",
+    },
+    "verified": {
+        "en": "found in the document",
+        "ru": "найдено в документе",
+        "de": "im Dokument gefunden",
+        "fr": "trouvé dans le document",
+        "zh": "已在文档中找到",
+    },
+    "unverified": {
+        "en": "not verified",
+        "ru": "не проверено",
+        "de": "nicht geprüft",
+        "fr": "non vérifié",
+        "zh": "未核实",
+    },
     "computed": {
         "en": "(computed: {steps})",
         "ru": "(вычислено: {steps})",

@@ -74,7 +74,7 @@ def _block(block: Block) -> list[Lines]:
     for quote in block.quotes:
         blocks += [[_source(quote)], quoted(literal(quote.text).split("\n"))]
     if block.unsupported:
-        blocks += [["The model also said this, which the documents do not bear out:"]]
+        blocks += [[escape(block.aside)]]
         blocks += [[f"- {escape(' '.join(text.split()))}" for text in block.unsupported]]
     return blocks
 

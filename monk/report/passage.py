@@ -11,7 +11,7 @@ def to_page(hit: Hit) -> str:
     """The page, complete in itself."""
     first = hit.place
     last = hit.end_page if hit.end_page is not None else hit.end_line
-    span = f"{first.unit}s {first.number}–{last}" if last is not None and last > first.number else str(first)  # noqa: RUF001
+    span = f"{first.unit}s {first.number}–{last}" if last is not None and last > first.number else str(first)
     return render(
         "passage.html",
         file=one_line(hit.file, 500),

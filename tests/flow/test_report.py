@@ -253,7 +253,7 @@ def test_every_fact_of_a_night_stands_in_all_three_formats(house: House) -> None
             "Europe/Moscow (UTC+03:00)",
         ),
         *("Что ограничивает скорость?", "Память — это узкое место.", "отчёт|2024.pdf", "page 12", "line 7", "maybe"),
-        *("found in the document", "not verified", "Луна из сыра.", "What is six times seven?", "42: 4 samples"),
+        *("найдено в документе", "не проверено", "Луна из сыра.", "What is six times seven?", "42: 4 samples"),
         *("The vote of 5 samples", "tale.docx", "Who?", "Anna", "When?", "It does not say."),
         *(
             "document_unreadable: scan.pdf: no text in it",

@@ -33,9 +33,19 @@ _LEAD_IN = re.compile(  # says that something is said, and nothing of what
     r"\A(?:(?:according to|based on|as (?:stated|described|mentioned) in|laut|gemäß|selon|d['’]après|"
     r"согласно|по данным|根据|按照)"
     r"[^,，.\n]{0,80}[,，]|"
-    r"the answer(?: to (?:the|this|that) question)? is:?(?: that)?|(?:die antwort|la réponse)(?: ist| est)[: ]|"
+    r"(?:answer|antwort|réponse|ответ|答案)\s*[:：]|the answer(?: to (?:the|this|that) question)? is:?(?: that)?|"
+    r"(?:die antwort|la réponse)(?: ist| est)[: ]|"
     r"(?:yes|so|therefore|thus|hence|however|in short|in summary|overall|also|да|итак|таким образом|поэтому|ja|also|daher|"
     r"zusammengefasst|oui|donc|ainsi|因此|所以|是的)[,:，：])\s*",
+    re.I,
+)
+_DECLINES = re.compile(  # the model itself says that the documents do not answer
+    r"\b(?:excerpts?|documents?|text|passages?)\b[^.]{0,60}\b(?:(?:do|does|did) not|don['’]t|doesn['’]t|no)\b|"
+    r"\bno (?:information|answer)\b|"
+    r"\bnot (?:mentioned|stated|specified|answered|provided)\b|"
+    r"\b(?:отрывк|документ|текст)\w*[^.]{0,60}\b(?:не|нет)\b|\bне (?:указан|сказан|упомина)\w+|"
+    r"\b(?:Auszüge[n]?|Dokumente?n?|Text)\b[^.]{0,60}\b(?:nicht|kein\w*)\b|"
+    r"\b(?:extraits?|documents?|texte)\b[^.]{0,60}\b(?:pas|aucune?)\b|(?:摘录|文档|文中)[^。]{0,30}(?:没有|未|不)",
     re.I,
 )
 _DRESS = re.compile(r"\*\*|__|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|`")
@@ -80,6 +90,10 @@ class Checked:
         quotes = [ground.citation.quote for sentence in self.supported for ground in sentence.grounds]
         best = max((nearness(quote, question) for quote in quotes), default=0.0)
         return best > nearness(citation.quote, question) / 2
+
+    def declines(self) -> bool:
+        """Whether the model said that the documents do not answer, and nothing else that stands."""
+        return not self.supported and any(_DECLINES.search(sentence) for sentence in self.unsupported)
 
     def _printed(self, sentence: Sentence) -> str:
         numbers = {key: number for number, key in enumerate(self._numbered(), 1)}
@@ -128,10 +142,11 @@ def result(question: str, answer: str, sources: Sequence[Hit]) -> dict[str, Any]
     """The job's result for an answer from these sources, by the policy above."""
     checked = check(answer, sources, question)
     found = nearest(question, sources, BEARS_ON)
+    if found is not None and checked.declines():
+        return _declined(question, found)
     borne_out = bool(checked.supported)
     if found is not None and not checked.comes_near(found, question):
-        quotation = phrase("quotation", question, quote=" ".join(found.quote.split()))
-        checked.supported.insert(0, Sentence(quotation, (Support(found, 1.0),)))
+        checked.supported.insert(0, Sentence(_quotation(found, question), (Support(found, 1.0),)))
     if not checked.supported:
         return nothing_found(sources, checked.unsupported, question)
     computed = checked.computed()
@@ -142,6 +157,21 @@ def result(question: str, answer: str, sources: Sequence[Hit]) -> dict[str, Any]
         "unsupported": checked.unsupported,
         **({"computed": computed} if computed else {}),
     }
+
+
+def _declined(question: str, found: Citation) -> dict[str, Any]:
+    """The model says that there is no answer: its word against a sentence that comes near. The reader sees both."""
+    quote = f"{_quotation(found, question)} [1]"
+    return {
+        "answer": phrase("declined", question, quote=quote),
+        "found": False,
+        "citations": [found.to_json()],
+        "unsupported": [],
+    }
+
+
+def _quotation(found: Citation, question: str) -> str:
+    return phrase("quotation", question, quote=" ".join(found.quote.split()))
 
 
 def nothing_found(looked_at: Sequence[Hit], unsupported: Sequence[str] = (), question: str = "") -> dict[str, Any]:

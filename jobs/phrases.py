@@ -27,6 +27,13 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "fr": "Les documents n'en disent pas plus sur la question ; ce que le modèle a dit lui-même n'est pas attesté.",
         "zh": "这是文档中与问题最接近的内容；模型自己的说法没有依据。",
     },
+    "declined": {
+        "en": "The model found no answer to this in the documents. This comes nearest: {quote}",
+        "ru": "Модель не нашла в документах ответа на этот вопрос. Ближе всего вот что: {quote}",
+        "de": "Das Modell fand in den Dokumenten keine Antwort darauf. Am nächsten kommt: {quote}",
+        "fr": "Le modèle n'a pas trouvé de réponse dans les documents. Le plus proche est : {quote}",
+        "zh": "模型在文档中没有找到答案。最接近的内容是：{quote}",
+    },
     "aside": {
         "en": "The model also said this, which the documents do not bear out:",
         "ru": "Модель сказала и это, но документами оно не подтверждается:",

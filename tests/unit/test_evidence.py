@@ -106,3 +106,23 @@ def test_what_nobody_sees_does_not_reach_the_model() -> None:
     assert harmless(f"a\x1b[2Jb\u202ec\u200bd{hidden}e\r\nf\tg") == "a[2Jbcde\nf\tg"
     assert harmless("خانه\u200cها") == "خانه\u200cها"
     assert shown([hit("x", "a\n[2] b.md\u202e")])[0].file == "a [2] b.md"
+
+
+@pytest.mark.parametrize(
+    ("question", "said", "words"),
+    [
+        ("Who mended pump 9 in May?", "The excerpts do not say.", "The model found no answer"),
+        ("Кто чинил Pump 9 в мае?", "В отрывках об этом не сказано.", "Модель не нашла"),
+        ("Wer hat die Pump 9 im Mai mended?", "Die Auszüge sagen das nicht.", "Das Modell fand"),
+        ("Qui a mended la Pump 9 en mai ?", "Les extraits ne le disent pas.", "Le modèle n'a pas trouvé"),
+        ("谁在五月修好了 Pump 9 mended？", "文档没有说明。", "模型在文档中没有找到答案"),
+    ],
+)
+def test_a_model_that_finds_no_answer_is_believed_and_the_nearest_is_shown(
+    question: str, said: str, words: str
+) -> None:
+    told = result(question, said, [hit(PUMPS)])
+
+    assert told["answer"].startswith(words)
+    assert (told["found"], told["unsupported"]) == (False, [])
+    assert [citation["quote"] for citation in told["citations"]] == ["Pump 9 was mended by Anna in March."]

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from corpus.config import CorpusConfig
 from corpus.library import Library
+from corpus.recognition import Recognition
 from db.database import Database
 from db.events import Events
 from db.outlook import Outlook
@@ -52,6 +53,7 @@ from monk.services import Services, utc_now
 from monk.settings import Settings
 from monk.thinking import Thinker
 from monk.turns import Turns
+from monk.watching import Watcher
 from monk.workers import Workers
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class Daemon:
     clockwork: Clockwork
     turns: Turns
     diary: EngineDiary
+    watcher: Watcher | None
 
 
 def serve(settings: Settings) -> int:
@@ -202,9 +205,16 @@ def assemble(
         forecaster=forecaster,
         started_at=utc_now(),
     )
-    return Daemon(
-        services, workers, scribe, reader, alarms, night, clockwork, turns, EngineDiary(engine, events, utc_now)
-    )
+    diary = EngineDiary(engine, events, utc_now)
+    return Daemon(services, workers, scribe, reader, alarms, night, clockwork, turns, diary, _watcher(settings, reader))
+
+
+def _watcher(settings: Settings, reader: Reader) -> Watcher | None:
+    """None when the corpus is to be read only when somebody asks."""
+    if settings.corpus_settle_seconds == 0:
+        return None
+    changed = partial(reader.request_sync, rebuild=False)
+    return Watcher(settings.corpus_folder, settings.corpus_settle_seconds, changed)
 
 
 def engine_config(settings: Settings) -> EngineConfig:
@@ -238,7 +248,8 @@ def corpus_config(settings: Settings) -> CorpusConfig:
         embedding_model=settings.embedding_model,
         chunk_tokens=settings.chunk_tokens,
         max_file_bytes=settings.max_document_bytes,
-        reading_timeout_seconds=settings.document_seconds,
+        reading_timeout_seconds=max(settings.document_seconds, settings.ocr_page_seconds + 10.0),
+        recognition=Recognition(settings.ocr_languages, settings.ocr_page_seconds),
     )
 
 
@@ -257,7 +268,9 @@ def start(daemon: Daemon) -> None:
     daemon.alarms.start()
     daemon.clockwork.start()
     daemon.night.start()
-    daemon.reader.request_sync()
+    daemon.reader.request_sync(rebuild=False)
+    if daemon.watcher is not None:
+        daemon.watcher.start()
 
 
 def stop(daemon: Daemon, seconds: float) -> None:
@@ -269,6 +282,8 @@ def stop(daemon: Daemon, seconds: float) -> None:
     daemon.diary.look()
     daemon.scribe.stop()
     daemon.night.stop()
+    if daemon.watcher is not None:
+        daemon.watcher.stop()
     daemon.reader.stop()
     daemon.services.library.close()
 

@@ -17,7 +17,7 @@ NAME = re.compile(rf"(?<![{LETTERS}0-9_])[{LETTERS}][{LETTERS}0-9]*(?:[-._–][{
 _SPACES = str.maketrans(dict.fromkeys("\u00a0\u2007\u2009\u202f", " "))
 _NUMBER = re.compile(
     rf"(?<![{LETTERS}0-9_.,])(?P<sign>(?<![^\s(])[-−](?=\d))?"
-    r"(?P<body>\d{1,3}(?P<mark>[ ,.'’])\d{3}(?!\d)(?:(?P=mark)\d{3}(?!\d))*(?:[.,]\d+)?|\d+(?:[.,]\d+)?)"
+    r"(?P<body>\d{1,3}(?P<mark>[ ,.'’])\d{3}(?!\d)(?:(?P=mark)\d{3}(?!\d))*(?:[.,]\d{1,40})?|\d{1,40}(?:[.,]\d{1,40})?)"
 )
 _UNIT = re.compile(rf"\s?-?(%|€|\$|£|₽|[{LETTERS}]+|小时|分钟|秒|天|万|亿|字节)")
 _HAN_NUMERAL = re.compile(

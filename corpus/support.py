@@ -36,8 +36,9 @@ from corpus.terms import query_terms, terms
 MIN_SHARE = 0.7  # of a statement's words, its numbers apart, that the sentence must hold
 _MIN_WORDS = 3  # below, a statement says too little without its question
 _MAX_CHARACTERS = 600  # a "sentence" beyond this is a listing; a reader would not find the point in it
+_MAX_COMPUTED = 3  # more in one sentence is no computation but a list
 _CUT_WORD = re.compile(r"(?<=\w)(?:\u00ad\s*|[-\u2010]\s*\n\s*)(?=\w)")
-_QUOTED = re.compile(r"“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|\"([^\"]+)\"|「([^」]+)」")
+_QUOTED = re.compile(r"“([^”]{1,600})”|„([^“”]{1,600})[“”]|«([^»]{1,600})»|\"([^\"]{1,600})\"|「([^」]{1,600})」")
 _CLAUSES = re.compile(
     r";\s+|；|,?\s+(?:while|whereas|but|während|sondern|tandis que|mais|тогда как|но)\s+|,\s+(?:and|und|et|и|а)\s+"
 )
@@ -183,7 +184,10 @@ def _candidates(text: str) -> list[_Candidate]:
 def _borne_out(stated: _Stated, candidate: _Candidate, hit: Hit) -> tuple[Computed, ...] | None:
     """The computations by which the sentence bears the statement out, mostly none; None: it does not."""
     there = numbers_in(candidate.text)
-    steps = [computed(number, stated.numbers, there, stated.asked) for number in missing(stated.numbers, there)]
+    absent = missing(stated.numbers, there)
+    if len(absent) > _MAX_COMPUTED:
+        return None
+    steps = [computed(number, stated.numbers, there, stated.asked) for number in absent]
     around = f"{hit.title}\n{hit.heading}\n{hit.text}"
     refused = (
         None in steps

@@ -25,7 +25,7 @@ _ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "�
 BEARS_ON = 0.3  # share of a question's words in the sentence that is shown where nothing else is
 CLOSE = 0.5  # the same, from which a sentence is shown before an answer that does not touch it
 _REFERENCES = re.compile(
-    r"\s*(?:\[\^?\d{1,4}(?:\s*[-–,;]\s*\d{1,4})*\]|【[^】\n]{0,40}】|\((?:excerpt|source|passage)s?\s+\d{1,3}\))",
+    r"[ \t]?(?:\[\^?\d{1,4}(?:\s*[-–,;]\s*\d{1,4})*\]|【[^】\n]{0,40}】|\((?:excerpt|source|passage)s?\s+\d{1,3}\))",
     re.I,
 )
 _LIST_MARK = re.compile(r"\A\s*(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+")

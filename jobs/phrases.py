@@ -21,10 +21,10 @@ _PHRASES: dict[str, dict[Language, str]] = {
     },
     "quotation": {"en": "“{quote}”", "ru": "«{quote}»", "de": "„{quote}“", "fr": "« {quote} »", "zh": "“{quote}”"},
     "not_borne_out": {
-        "en": "The documents come no nearer to the question than this; what the model said of its own is not borne out.",
-        "ru": "Ближе к вопросу в документах ничего нет; сказанное самой моделью ими не подтверждается.",
-        "de": "Näher kommen die Dokumente der Frage nicht; was das Modell selbst sagte, ist nicht belegt.",
-        "fr": "Les documents n'en disent pas plus sur la question ; ce que le modèle a dit lui-même n'est pas attesté.",
+        "en": "This comes nearest to the question; what the model said of its own is not borne out by the documents.",
+        "ru": "Это ближе всего к вопросу; сказанное самой моделью документами не подтверждается.",
+        "de": "Das kommt der Frage am nächsten; was das Modell selbst sagte, belegen die Dokumente nicht.",
+        "fr": "C'est le plus proche de la question ; ce que le modèle a dit lui-même, les documents ne l'attestent pas.",
         "zh": "这是文档中与问题最接近的内容；模型自己的说法没有依据。",
     },
     "declined": {

@@ -47,13 +47,17 @@ def computed(
             if i == j or not all(_in(left, kind) or _in(right, kind) for kind in (there, said)):
                 continue
             for sign, step, either_way in _STEPS:
+                if sign in "+−" and left.unit != right.unit:
+                    continue
                 if not (either_way and j < i) and (sign != "÷" or right.value) and _gives(step, left, right, wanted):
                     return Computed(wanted.spelled, f"{left.spelled} {sign} {right.spelled} = {wanted.spelled}")
     return None
 
 
 def _gives(step: Callable[[Decimal, Decimal], Decimal], left: Number, right: Number, wanted: Number) -> bool:
-    return abs(step(left.value, right.value) - wanted.value) <= Decimal("0.5").scaleb(-wanted.decimals)
+    """Whether the step gives the number, rounded as it is written and not by more than a hundredth."""
+    off = abs(step(left.value, right.value) - wanted.value)
+    return off <= Decimal("0.5").scaleb(-wanted.decimals) and off <= abs(wanted.value) / 100
 
 
 def _in(number: Number, numbers: Sequence[Number]) -> bool:

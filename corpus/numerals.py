@@ -19,6 +19,7 @@ _NUMBER = re.compile(
     rf"(?<![{LETTERS}0-9_.,])(?P<sign>(?<![^\s(])[-−](?=\d))?"
     r"(?P<body>\d{1,3}(?P<mark>[ ,.'’])\d{3}(?!\d)(?:(?P=mark)\d{3}(?!\d))*(?:[.,]\d{1,40})?|\d{1,40}(?:[.,]\d{1,40})?)"
 )
+_RANGE = re.compile(r"\s?(?:[-–]|to|and|bis|und|à|et|до|и|至|到)\s?\d{1,40}(?:[.,]\d{1,40})?(?![\d.,]\d)")
 _UNIT = re.compile(rf"\s?-?(%|€|\$|£|₽|[{LETTERS}]+|小时|分钟|秒|天|万|亿|字节)")
 _HAN_NUMERAL = re.compile(
     "[零〇一二两三四五六七八九十百千万亿]{2,}|[二两三四五六七八九十](?=[个倍次年月日天小分秒层种名件台页行])"
@@ -146,7 +147,8 @@ def _written_in_digits(text: str, language: Language) -> Iterator[Number]:
         if match.start("body") in names:
             continue
         value = _value(match["body"], match["mark"], language)
-        found = _UNIT.match(text, match.end())
+        upper_end = _RANGE.match(text, match.end())  # in "20-40 GB" the 20 is of GB too
+        found = _UNIT.match(text, upper_end.end() if upper_end else match.end())
         unit = unit_of(found[1]) if found else None
         yield Number(-value if match["sign"] else value, match["body"].replace(" ", ""), unit)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+import corpus
 from corpus.language import language_of
 from corpus.numerals import numbers_in
 from corpus.retrieval import Hit
+from corpus.sentences import sentences
 from corpus.support import Support, nearest, supports
 
 
@@ -215,7 +220,7 @@ def test_the_nearest_sentence_is_found_by_the_words_of_the_question() -> None:
         ("Das sind 1.944.000 Tokens, 97.200 am Tag und 4,7 GB", [("1944000", None), ("97200", None), ("4.7", "GB")]),
         ("Le cache prend 4,7 Go et 20 % de plus", [("4.7", "GB"), ("20", "%")]),
         ("Qwen3-32B and Llama-3.1-70B in q8_0", []),
-        ("20-40 GB, at -5 degrees", [("20", None), ("40", "GB"), ("-5", None)]),
+        ("20-40 GB, at -5 degrees", [("20", "GB"), ("40", "GB"), ("-5", None)]),
         ("twenty-four seals of 3.04 billion", [("3.04", "billion"), ("24", None)]),
         ("需要12GiB内存，三百二十个，二〇二六年", [("12", "GiB"), ("320", None), ("2026", None)]),
         ("One is no number here, nor is a one.", []),
@@ -259,3 +264,44 @@ def test_a_number_beside_the_name_it_belongs_to_may_share_a_condition_told_befor
 
     assert grounds("Reading 128k tokens takes 15 hours for Llama-3.1-70B.", text)
     assert not grounds("Reading 128k tokens takes 15 hours for Qwen3-30B-A3B.", text)
+
+
+def starter() -> list[tuple[Hit, str]]:
+    """Every plain sentence of the handbook, with the page it stands on."""
+    found = []
+    for file in sorted((Path(corpus.__file__).parent / "starter").glob("*.md")):
+        text = file.read_text(encoding="utf-8")
+        page = Hit("p", 1.0, file.name, file.stem, "", None, 1, None, None, text, 0, len(text), "markdown", ())
+        pieces = [text[start:end] for start, end in sentences(text)]
+        found += [(page, piece) for piece in pieces if len(piece) > 30 and piece[0].isalpha() and "\n" not in piece]
+    return found
+
+
+def test_every_sentence_of_the_handbook_is_borne_out_by_itself() -> None:
+    refused = [sentence for page, sentence in starter() if not supports(sentence, [page])]
+
+    assert not refused
+
+
+def test_a_changed_number_takes_its_support_from_nearly_every_sentence() -> None:
+    tried, passed = 0, []
+    for page, sentence in starter():
+        if number := re.search(r"(?<![\w.,-])\d+(?![\w,]|\.\d)", sentence):
+            tried += 1
+            changed = f"{sentence[: number.start()]}{int(number[0]) + 7}{sentence[number.end() :]}"
+            passed += [changed] if supports(changed, [page]) else []
+
+    assert tried > 100
+    assert len(passed) <= tried // 50, passed
+
+
+def test_an_inserted_not_takes_its_support_from_nearly_every_sentence() -> None:
+    tried, passed = 0, []
+    for page, sentence in starter():
+        denied = re.sub(r"\b(is|are|takes|does|can|needs) ", r"\1 not ", sentence, count=1)
+        if denied != sentence and " not " not in sentence:
+            tried += 1
+            passed += [denied] if supports(denied, [page]) else []
+
+    assert tried > 100
+    assert len(passed) <= tried // 12, passed  # sentences that deny something already, and "not only"

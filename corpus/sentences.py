@@ -24,6 +24,7 @@ m mm mme mlle p.ex c.-à-d env éd av apr réf
 т.е т.к т.д т.п т.н др пр г гг в вв руб коп тыс млн млрд ул д стр с рис табл гл см ср напр им акад проф н.э т
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())  # English, German, French, Russian; without the last dot
+_BEFORE_NUMBERS = frozenset(("no", "nos"))  # "No. 5"; "The answer is no." has ended
 _MAY_END = frozenset(("etc", "al", "co", "inc", "ltd", "usw", "т.д", "т.п", "др", "пр", "г", "гг", "н.э", "руб"))
 _LAST_WORD = re.compile(r"[\w.\-]+\Z")
 _MONTH = re.compile(
@@ -77,6 +78,8 @@ def _ends(text: str, stop: int, after: int) -> bool:
     if found is None:
         return True
     word = found.group().lower()
+    if word in _BEFORE_NUMBERS and not following[:1].isdigit():
+        return True
     if word in _ABBREVIATIONS:
         return word in _MAY_END and following[:1].isupper()
     if len(word) == 1 and word.isalpha():

@@ -11,6 +11,8 @@ From a file to a checked citation, one file per step:
     sync.py        folder → database and vectors, by content hash; the database is the truth
     retrieval.py   a question → passages, dense and lexical, fused
     citations.py   a quote → its exact letters, page or line; or nothing
+    support.py     a statement → the sentences that bear it out; or nothing. Looks at its numbers (numerals.py, arithmetic.py,
+                   binding.py), names (names.py) and negations (polarity.py), in the language it is in (language.py)
     library.py     all of it behind one object that threads may share
 
 Two rules carry the proof. The text of a document is what its reader returned, and every passage is an exact slice of it.

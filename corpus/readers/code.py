@@ -30,9 +30,9 @@ _NOT_A_NAME = re.compile(
 _LEADS = re.compile(
     r"\s*(?://|/\*|\*|#|--|;|@|\[\w|'''|\"\"\")"
 )  # comments and decorators above a definition are part of it
-_NEUTRAL = re.compile(
-    rf"{_LEADS.pattern}|\s*(?:[{{}}()\[\]]|end\b|else\b|[\w ]+:\s*$)"
-)  # says nothing about what is left
+_NEUTRAL = re.compile(  # says nothing about which definitions are over
+    rf"{_LEADS.pattern}|[{{}}()\[\]]|end\b|else\b|[\w ]{{1,80}}:$"
+)
 _LINE = re.compile(r"[^\n]*\S[^\n]*")
 _NAME_END = re.compile(r"[({:=;]|\s\bwhere\b|->|=>|\s*$")
 _MAX_INDENT_LEVELS = 6
@@ -72,12 +72,13 @@ class _Cutter:
         if name:
             self._define(line, name)
             return
-        neutral = bool(_NEUTRAL.match(source))
+        code = source.strip()
+        neutral = bool(_NEUTRAL.match(code))
         if not neutral and self._headings.path and self._left(source):
             self._keep_apart()
         if self._start < 0:
             self._start = _first_letter(line)
-        if neutral and _LEADS.match(source):
+        if neutral and _LEADS.match(code):
             self._lead, self._lead_after = (
                 (_first_letter(line), self._end) if self._lead < 0 else (self._lead, self._lead_after)
             )

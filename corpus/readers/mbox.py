@@ -34,7 +34,11 @@ def parts(file: BinaryIO) -> Iterator[Reading]:
         num_cut += is_cut
     if waiting is not None:
         yield waiting
-    cut = (f"the end of {num_cut} message{'s' if num_cut > 1 else ''} longer than {_MAX_MESSAGE_BYTES >> 20} MiB",) if num_cut else ()
+    cut = (
+        (f"the end of {num_cut} message{'s' if num_cut > 1 else ''} longer than {_MAX_MESSAGE_BYTES >> 20} MiB",)
+        if num_cut
+        else ()
+    )
     yield replace(letters.builder.finish("", "email", lost=letters.lost + cut), offset=offset)
 
 

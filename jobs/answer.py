@@ -44,9 +44,9 @@ def run(ctx: Context) -> dict[str, Any]:
     return ctx.step("check", lambda: result(question, said.answer, sources))
 
 
-def is_evidence(hits: Sequence[Hit]) -> bool:
+def is_evidence(hits: Sequence[Hit], similar: float = SIMILAR, covered: float = COVERED) -> bool:
     """Whether one passage is both about the question's matter and holds its words."""
-    return any((hit.similarity or 0.0) >= SIMILAR and hit.coverage >= COVERED for hit in hits)
+    return any((hit.similarity or 0.0) >= similar and hit.coverage >= covered for hit in hits)
 
 
 def _max_tokens(ctx: Context) -> int:

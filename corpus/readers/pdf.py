@@ -20,6 +20,7 @@ from corpus.readers.encoding import clean
 from corpus.readers.ocr import Recogniser
 from corpus.readers.pdf_columns import in_reading_order
 from corpus.readers.pdf_lines import Line, gathered
+from corpus.readers.pdf_outline import with_headings
 from corpus.readers.pdf_running import without_running_lines
 from corpus.readers.pdf_scan import ScannedPages
 from corpus.reading import BlockKind, Reading, ReadingBuilder
@@ -33,6 +34,8 @@ _NOTE_SIZE = 0.93  # times the size of the body text: smaller type at the end of
 _SENTENCE_END = re.compile(r"[.!?:;…。!?]['\"”»)\]]*$")
 _BULLET = re.compile(r"(?:[•●▪‣◦○■–—*-]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s")
 _PAGE_NUMBER = re.compile(r"\W*(?:page|seite|стр\w*)\W{0,3}\d+\b.{0,12}$", re.IGNORECASE)
+_MIN_BOOKMARKS = 3  # an outline of fewer says nothing about the document's structure ...
+_BELOW_BOOKMARKS = 10  # ... one of more says all: large type is then a heading inside its sections
 _NOTE_MARK = re.compile(r"(?:\[?\d{1,3}[\].)]?|[*†‡§¶])\s{0,2}[^\W\d_]")
 _WORD = re.compile(r"\w{2,}")
 
@@ -58,10 +61,12 @@ def read(data: bytes, recogniser: Recogniser | None = None) -> Reading:
             raise DocumentUnreadable("has no pages")
         scanned = ScannedPages(document, pages)
         lost = scanned.recognise(recogniser)
+        outlined, num_bookmarks = with_headings(document, pages)
     builder = ReadingBuilder("page")
-    for kind, level, lines in _paragraphs(without_running_lines(pages), _body_size(pages)):
+    for kind, level, lines in _paragraphs(without_running_lines(outlined), _body_size(pages)):
         text, anchors = _joined(lines)
-        builder.add(kind, text, anchors, level)
+        below = _BELOW_BOOKMARKS if num_bookmarks >= _MIN_BOOKMARKS and lines[0].heading is None else 0
+        builder.add(kind, text, anchors, below + level)
     if has_form:
         lost += ("what was filled into form fields",)
     return replace(builder.finish(title, "pdf", num_pages=len(pages), lost=lost), wanted_ocr=scanned.wanted_ocr)
@@ -157,6 +162,8 @@ def _layout(lines: list[Line]) -> _Layout:
 
 def _begins(above: Line, line: Line, layout: _Layout) -> bool:
     """Whether `line` begins a new paragraph after `above`."""
+    if line.heading != above.heading:
+        return True
     if line.begins is not None and line.page == above.page:
         return line.begins
     if abs(line.size - above.size) > 0.1 * max(line.size, above.size) or _BULLET.match(line.text):
@@ -171,6 +178,8 @@ def _begins(above: Line, line: Line, layout: _Layout) -> bool:
 
 
 def _classified(lines: list[Line], body_size: float) -> tuple[BlockKind, int, list[Line]]:
+    if lines[0].heading is not None:
+        return "heading", lines[0].heading[0], lines
     size = lines[0].size
     length = sum(len(line.text) for line in lines)
     is_number = bool(_PAGE_NUMBER.match(lines[0].text))

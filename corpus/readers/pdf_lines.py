@@ -29,6 +29,7 @@ class Line:
     size: float
     edge: float | None = None  # right edge of the column it stands in; None: of the page
     begins: bool | None = None  # whether it begins a paragraph, where that is known
+    heading: tuple[int, int] | None = None  # (level, number of the bookmark), where the outline names it
 
 
 def gathered(text_page: Any, page: int) -> list[Line]:

@@ -22,7 +22,8 @@ from corpus.reading import Reading
 from corpus.retrieval import EVERYWHERE, Hit, Retriever, hit_of
 from corpus.sections import widened
 from corpus.store import VectorStore
-from corpus.sync import Progress, Stop, Syncer, SyncReport
+from corpus.sync import Syncer
+from corpus.sync_report import Progress, Stop, SyncReport
 from db.database import Database
 from db.library import DocumentFilter, LibraryTables, StoredDocument
 from db.long_documents import LongDocuments

@@ -17,11 +17,10 @@ import hashlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from corpus.config import CorpusConfig
 from corpus.embedding import EmbeddingModel
@@ -33,6 +32,7 @@ from corpus.readers import READER_VERSION
 from corpus.reading import Reading
 from corpus.recognition import WithoutOcr
 from corpus.store import VectorStore
+from corpus.sync_report import Progress, Stop, SyncProgress, SyncReport
 from corpus.terms import TERMS_VERSION
 from db.library import DocumentRecord, LibraryTables, StoredDocument
 from db.long_documents import LongDocuments
@@ -41,45 +41,6 @@ from monk.errors import DocumentUnreadable
 _SETTLED_US = (
     2_000_000  # a file read this soon after its last change may have changed again within one tick of its clock
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SyncProgress:
-    """How far a sync has come. `num_passages`: stored so far by this sync."""
-
-    done: int
-    total: int
-    num_passages: int
-    file: str
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """What a sync did. Paths are relative to the corpus folder; `unreadable` and `lost` are (path, reason)."""
-
-    added: list[str] = field(default_factory=list)
-    updated: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    outdated: int = 0  # indexed with an older model or reader, and left for the night
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    lost: list[tuple[str, str]] = field(default_factory=list)
-    num_passages: int = 0  # stored by this sync
-    num_embedded: int = 0  # of them, vectors that had to be computed
-    seconds: float = 0.0
-    complete: bool = False  # False: it was stopped; the next one goes on
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        pairs = {
-            name: [{"file": file, "reason": why} for file, why in getattr(self, name)]
-            for name in ("unreadable", "lost")
-        }
-        return {name: getattr(self, name) for name in self.__slots__} | pairs
-
-
-Progress = Callable[[SyncProgress], None]
-Stop = Callable[[], bool]
 
 
 class Stopped(Exception):

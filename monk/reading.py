@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from corpus.library import Library
-from corpus.sync import SyncProgress
+from corpus.sync_report import SyncProgress
 from db.events import Events
 from monk.errors import MonkError
 

@@ -14,7 +14,7 @@ from corpus.embedding import HashingEmbedder
 from corpus.library import Library
 from corpus.parts import PART_CHARACTERS, joined, parted
 from corpus.readers import read_bytes
-from corpus.sync import SyncProgress
+from corpus.sync_report import SyncProgress
 from db.database import Database
 
 LONG_AGO = 1_700_000_000

@@ -44,7 +44,9 @@ class TestOneMessage:
     def test_a_place_is_the_line_of_the_file(self, encoding: str) -> None:
         made = EmailMessage()
         made["Subject"] = "lines"
-        lines = [f"Line number {n} with ä and a few words more so that it is long enough to break. " * 3 for n in range(9)]
+        lines = [
+            f"Line number {n} with ä and a few words more so that it is long enough to break. " * 3 for n in range(9)
+        ]
         made.set_content("\n".join(lines) + "\n\nlast paragraph\n", cte=encoding)
         data = bytes(made)
         reading = read_bytes("a.eml", data)
@@ -125,7 +127,8 @@ class TestBrokenMail:
 
 class TestMailbox:
     def mailbox(self, count: int) -> bytes:
-        one = "From someone@example.org Mon Nov  2 10:00:00 2026\nFrom: a@b.c\nSubject: Number {0}\n\nBody of {0}x.\n>From here on.\n\n"
+        one = "From someone@example.org Mon Nov  2 10:00:00 2026\nFrom: a@b.c\nSubject: Number {0}\n\n"
+        one += "Body of {0}x.\n>From here on.\n\n"
         return "".join(one.format(number) for number in range(count)).encode()
 
     def test_each_message_is_a_section_with_its_line(self) -> None:
@@ -138,7 +141,8 @@ class TestMailbox:
     def test_a_large_one_comes_in_parts_that_fit_together(self) -> None:
         body = b"word " * 20_000
         data = b"".join(
-            b"From a Mon Nov  2 10:00:00 2026\nSubject: Number %d\n\nBody of %dx.\n%s\n\n" % (n, n, body) for n in range(100)
+            b"From a Mon Nov  2 10:00:00 2026\nSubject: Number %d\n\nBody of %dx.\n%s\n\n" % (n, n, body)
+            for n in range(100)
         )
         parts = list(read_parts("a.mbox", BytesIO(data)))
         assert len(parts) >= 2 and all(len(part.text) < PART_CHARACTERS + 2 * len(body) for part in parts)

@@ -15,12 +15,9 @@ from typing import Any
 
 from corpus.places import Place
 from corpus.retrieval import Hit
-from corpus.sentences import Span, sentences
-from corpus.terms import numbers, query_terms, terms
+from corpus.sentences import Span
 
 MIN_QUOTE_CHARACTERS = 12  # shorter ones stand everywhere and prove nothing
-MIN_SUPPORT = 0.5  # share of a statement's words that its supporting sentence must hold
-_MAX_SUPPORT_CHARACTERS = 600  # a "sentence" beyond this is a table or a list; a reader would not find the point in it
 _LIGATURES = {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "ſt", "ﬆ": "st"}  # fmt: skip
 _EXPANDED = sorted(_LIGATURES.items(), key=lambda pair: -len(pair[1]))
 _CUT = "(?:\u00ad\\s*|[-\u2010]\\s*\n\\s*)?"  # between two letters: a soft hyphen, or a hyphen at a line end
@@ -47,14 +44,6 @@ class Citation:
             "verified": True,
             "passage": self.passage_id,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """The sentence of the corpus that says most of a statement. `share`: of the statement's words, 0..1."""
-
-    citation: Citation
-    share: float
 
 
 def find_quote(passage_text: str, quote: str) -> Span | None:
@@ -91,28 +80,6 @@ def citation_at(hit: Hit, span: Span) -> Citation:
 def still_stands(citation: dict[str, Any], passage_text: str) -> bool:
     """Whether a stored citation's quote still stands in a passage: a report checks before it prints."""
     return find_quote(passage_text, str(citation["quote"])) is not None
-
-
-def support(statement: str, hits: Sequence[Hit], minimum: float = MIN_SUPPORT) -> Support | None:
-    """The sentence that supports a statement best, by the share of the statement's words in it; None below `minimum`.
-
-    Every number of the statement must stand in the sentence. Small models seldom quote exactly; this quote is cut out of the
-    document, so it is exact by construction. Of equals the first hit's first sentence is taken.
-    """
-    wanted = set(query_terms(statement))
-    wanted_numbers = numbers(statement)
-    if not wanted:
-        return None
-    best: tuple[float, Hit, Span] | None = None
-    for hit in hits:
-        for start, end in sentences(hit.text):
-            sentence = hit.text[start:end]
-            if not MIN_QUOTE_CHARACTERS <= len(sentence) <= _MAX_SUPPORT_CHARACTERS:
-                continue
-            share = len(wanted & set(terms(sentence.replace("-\n", "")))) / len(wanted)
-            if share >= minimum and (best is None or share > best[0]) and wanted_numbers <= numbers(sentence):
-                best = share, hit, (start, end)
-    return None if best is None else Support(citation_at(best[1], best[2]), best[0])
 
 
 @lru_cache(maxsize=256)

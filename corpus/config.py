@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from corpus.recognition import Recognition
 
 MIB = 1024 * 1024
 
@@ -20,8 +22,9 @@ class CorpusConfig:
     chunk_tokens: int = 192  # at most, by the embedding model's tokenizer
     chunk_overlap_tokens: int = 0  # whole sentences repeated from the passage before
     max_file_bytes: int = 256 * MIB  # larger files are named, not read
-    reading_timeout_seconds: float = 120.0  # per document
+    reading_timeout_seconds: float = 120.0  # per document; per part of a long one
     reading_memory_bytes: int = 4096 * MIB  # address space of the reading process
+    recognition: Recognition = field(default_factory=Recognition)  # how scans are read
     sync_batch_passages: int = 256  # passages embedded between two commits
 
     def __post_init__(self) -> None:

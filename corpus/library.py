@@ -20,10 +20,13 @@ from corpus.places import Place
 from corpus.process import ReadingProcess
 from corpus.reading import Reading
 from corpus.retrieval import EVERYWHERE, Hit, Retriever, hit_of
+from corpus.sections import widened
 from corpus.store import VectorStore
-from corpus.sync import Progress, Stop, Syncer, SyncReport
+from corpus.sync import Syncer
+from corpus.sync_report import Progress, Stop, SyncReport
 from db.database import Database
 from db.library import DocumentFilter, LibraryTables, StoredDocument
+from db.long_documents import LongDocuments
 from monk.errors import Conflict, DocumentUnreadable, NotFound
 
 DEFAULT_HITS = 8
@@ -99,6 +102,7 @@ class Library:
         """`model` makes the embedding model when it is first needed; by default the one of the config."""
         self.config = config
         self.tables = LibraryTables(database)
+        self._long_documents = LongDocuments(database)
         self._make_model = model or self._sentence_model
         self._opening = threading.Lock()
         self._syncing = threading.Lock()
@@ -106,8 +110,10 @@ class Library:
         self._model: SharedModel | None = None
         self._store: VectorStore | None = None
 
-    def sync(self, progress: Progress | None = None, stop: Stop | None = None) -> SyncReport:
+    def sync(self, progress: Progress | None = None, stop: Stop | None = None, *, rebuild: bool = True) -> SyncReport:
         """Read what is new or changed, forget what is gone. Returns early, incomplete, once `stop()` is true.
+
+        Without `rebuild`, documents that only an older model or reader has read stay as they are, and are counted.
 
         Raises NotFound when the corpus folder is gone (nothing is changed then), ModelUnusable when there is no embedding
         model, and Conflict while another sync runs.
@@ -117,14 +123,31 @@ class Library:
         try:
             store, model = self._open()
             ignore: Progress = lambda _: None  # noqa: E731
-            return Syncer(self.config, self.tables, store, model, progress or ignore, stop or _never).run()
+            return Syncer(
+                self.config,
+                self.tables,
+                store,
+                model,
+                progress or ignore,
+                stop or _never,
+                long_documents=self._long_documents,
+                rebuild=rebuild,
+            ).run()
         finally:
             self._syncing.release()
 
     def search(self, query: str, k: int = DEFAULT_HITS, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
-        """The `k` best passages for a question, best first; nothing when nothing is there."""
+        """The `k` best passages for a question, best first; nothing when nothing is there.
+
+        Raises NotFound when `only` leaves no document: a wrong folder must not look like an honest "nothing found".
+        """
         if not query.strip() or self.tables.num_passages() == 0:
             return []
+        if only and not self.tables.paths(only):
+            raise NotFound(
+                f"the corpus holds no readable document with {only}; `monk corpus status` says what has been read",
+                param="only",
+            )
         store, model = self._open()
         return Retriever(self.tables, store, model).search(query, k, only)
 
@@ -138,7 +161,9 @@ class Library:
             raise DocumentUnreadable(f"{file.path} {file.problem}", file=file.path)
         with self._reading:
             config = self.config
-            reader = ReadingProcess(config.folder, config.reading_timeout_seconds, config.reading_memory_bytes)
+            reader = ReadingProcess(
+                config.folder, config.reading_timeout_seconds, config.reading_memory_bytes, config.recognition
+            )
             try:
                 reading, sha256 = reader.read(file)
             except DocumentUnreadable as exc:
@@ -162,6 +187,25 @@ class Library:
         if found is None:
             raise NotFound(f"no passage {passage_id}; its document has changed or is gone")
         return hit_of(found)
+
+    def passage_at(self, path: str, number: int) -> Hit:
+        """The passage of a document that begins last at or before a page or line; its first one before that.
+
+        Raises NotFound when nothing is indexed under this path.
+        """
+        document = self.tables.document(path)
+        passages = self.tables.passages_of(document.id) if document is not None else []
+        if not passages:
+            raise NotFound(f"nothing is indexed of {path!r}; monk corpus status lists what is", param="file")
+        hits = [hit_of(passage) for passage in passages]
+        return next((hit for hit in reversed(hits) if hit.place.number <= number), hits[0])
+
+    def section_of(self, hit: Hit, max_characters: int) -> Hit:
+        """The widest section around a hit that has at most `max_characters`: the whole document if that fits; where not even
+        the innermost section does, the passages around the hit. The hit itself when its document has changed meanwhile.
+        """
+        start, end = hit.start - max_characters, hit.end + max_characters
+        return widened(hit, self._long_documents.passages_within(hit.file, start, end), max_characters)
 
     def documents(self) -> list[StoredDocument]:
         """Every document known, readable or not, by path."""

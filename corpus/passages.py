@@ -32,19 +32,25 @@ class Prepared:
 
 
 def prepared(
-    path: str, reading: Reading, model: EmbeddingModel, chunk_tokens: int, overlap_tokens: int
+    path: str,
+    reading: Reading,
+    model: EmbeddingModel,
+    chunk_tokens: int,
+    overlap_tokens: int,
+    seen: Counter[bytes] | None = None,
 ) -> list[Prepared]:
-    """All passages of a document in order."""
+    """All passages of a document in order, or of a part of one; `seen` goes along from part to part."""
     limit = min(chunk_tokens, model.max_tokens - _MODEL_MARKS)
     headers = Headers(model, chunk_tokens)
     place = _PlaceFinder(reading)
-    seen: Counter[tuple[str, str]] = Counter()
+    seen = Counter() if seen is None else seen
     found: list[Prepared] = []
     for piece in chunk(reading, model.count, limit, overlap_tokens):
         text, heading = reading.text[piece.start : piece.end], HEADING_SEPARATOR.join(piece.headings)[:_MAX_HEADING]
-        number = seen[heading, text]
-        seen[heading, text] += 1
-        record = _record(_id(path, reading.title, heading, text, number), piece, reading, text, heading, place)
+        same = hashlib.blake2b(f"{heading}\0{text}".encode(), digest_size=12).digest()  # millions of texts are too many
+        id = _id(path, reading.title, heading, text, seen[same])
+        seen[same] += 1
+        record = _record(id, piece, reading, text, heading, place)
         found.append(Prepared(record, embedded_text(headers.above(reading.title, heading), text)))
     return found
 
@@ -103,8 +109,8 @@ def _record(id: str, piece: Chunk, reading: Reading, text: str, heading: str, pl
         line=None if paged else first.number,
         end_page=last.number if paged else None,
         end_line=None if paged else last.number,
-        start=piece.start,
-        end=piece.end,
+        start=reading.offset + piece.start,
+        end=reading.offset + piece.end,
         places=reading.places.within(piece.start, piece.end),
         title_terms=" ".join(terms(reading.title)),
         heading_terms=" ".join(terms(heading)),

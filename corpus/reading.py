@@ -6,11 +6,14 @@ with anything that could run.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from corpus.places import Anchor, Place, Places, Unit
+from corpus.places import Anchor, LineCounter, Place, Places, Unit
 
+_MAX_LEVEL = 12  # headings nested deeper than this are one below the other
 _TITLE_BLOCKS = 3  # a heading further down names a part, not the document
 BlockKind = Literal["heading", "paragraph", "list", "table", "code"]
 
@@ -27,7 +30,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One document as read. `lost` says in words what the file holds and the text does not."""
+    """One document as read, or a part of a long one. `lost` says in words what the file holds and the text does not."""
 
     title: str
     format: str
@@ -36,6 +39,8 @@ class Reading:
     places: Places
     num_pages: int | None = None
     lost: tuple[str, ...] = ()
+    offset: int = 0  # characters of the document before this part; blocks and anchors count from the part's beginning
+    wanted_ocr: bool = False  # some of it is a picture of text: another result when the OCR program comes or goes
 
     def place_at(self, offset: int) -> Place:
         """Page or line of the character at `offset`."""
@@ -56,8 +61,11 @@ class Reading:
             "blocks": [[block.kind, block.start, block.end, list(block.headings)] for block in self.blocks],
             "unit": self.places.unit,
             "anchors": [list(anchor) for anchor in self.places.anchors],
+            "first": self.places.first,
             "num_pages": self.num_pages,
             "lost": list(self.lost),
+            "offset": self.offset,
+            "wanted_ocr": self.wanted_ocr,
         }
 
 
@@ -68,9 +76,11 @@ def reading_from_json(data: dict[str, Any]) -> Reading:
         format=data["format"],
         text=data["text"],
         blocks=tuple(Block(kind, start, end, tuple(headings)) for kind, start, end, headings in data["blocks"]),
-        places=Places(data["unit"], tuple((offset, number) for offset, number in data["anchors"])),
+        places=Places(data["unit"], tuple((offset, number) for offset, number in data["anchors"]), data["first"]),
         num_pages=data["num_pages"],
         lost=tuple(data["lost"]),
+        offset=data["offset"],
+        wanted_ocr=data["wanted_ocr"],
     )
 
 
@@ -82,10 +92,16 @@ class HeadingPath:
 
     def enter(self, level: int, title: str) -> tuple[str, ...]:
         """Begin a section of `level` (1 is outermost); returns the path that ends with it."""
-        while self._open and self._open[-1][0] >= level:
-            self._open.pop()
+        self.leave(level)
         self._open.append((level, " ".join(title.split())[:200]))
         return self.path
+
+    def leave(self, level: int) -> bool:
+        """End the sections of `level` and those inside them; whether there were any."""
+        before = len(self._open)
+        while self._open and self._open[-1][0] >= level:
+            self._open.pop()
+        return len(self._open) < before
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -118,6 +134,25 @@ class ReadingBuilder:
         path = self._headings.enter(level, text) if kind == "heading" else self._headings.path
         self._blocks.append(Block(kind, start, self._length, path))
 
+    def add_reading(self, other: Reading, lines: Callable[[int], int], level: int) -> None:
+        """Append the blocks of another document below the current heading; its headings begin at `level` and its places
+        are what `lines` makes of them."""
+        counter = LineCounter(other.text, other.places.first)
+        for block in other.blocks:
+            anchors = [(at, lines(number)) for at, number in _anchors_within(other, block, counter)]
+            depth = min(level + len(block.headings) - 1, _MAX_LEVEL) if block.kind == "heading" else 0
+            self.add(block.kind, other.text[block.start : block.end], anchors, depth)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks so far."""
+        return len(self._blocks)
+
+    @property
+    def num_characters(self) -> int:
+        """Length of the text so far."""
+        return self._length
+
     def finish(self, title: str, format: str, *, num_pages: int | None = None, lost: tuple[str, ...] = ()) -> Reading:
         """The Reading of all blocks added."""
         places = Places(self._unit, tuple(self._anchors) or ((0, 1),))
@@ -126,3 +161,12 @@ class ReadingBuilder:
     def _append(self, text: str) -> None:
         self._parts.append(text)
         self._length += len(text)
+
+
+def _anchors_within(reading: Reading, block: Block, lines: LineCounter) -> list[Anchor]:
+    """The places of a block, counted from its first character, whether anchors or newlines tell them."""
+    if reading.places.anchors:
+        return list(reading.places.within(block.start, block.end))
+    first, text = lines.at(block.start), reading.text[block.start : block.end]
+    starts = [0, *(match.end() for match in re.finditer("\n", text))]
+    return [(start, first + number) for number, start in enumerate(starts)]

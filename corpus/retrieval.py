@@ -1,21 +1,23 @@
-"""A question to passages: dense (vectors) and lexical (BM25), fused by rank, near-duplicates removed, always in the same
-order. Reads the database and the vectors, writes nothing."""
+"""A question to passages: dense (vectors) and lexical (BM25), their scores combined, near-duplicates removed, always in the
+same order. Reads the database and the vectors, writes nothing."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from corpus.embedding import EmbeddingModel
+from corpus.fusion import combined
 from corpus.places import Place, Places
 from corpus.store import VectorStore
 from corpus.terms import query_terms, terms
 from db.library import DocumentFilter, FoundPassage, LibraryTables
 
 CANDIDATES = 100  # from each half
-_FUSION = 60.0  # reciprocal rank fusion: large enough that the first place does not decide alone
+SCORED = 1000  # lexical scores known: the candidates of the other half seldom stand beyond
+_SPARE = 8  # passages read beyond those wanted, in case some repeat others
 _COMMON_SHARE = 0.3  # a term in more passages than this tells them apart too little to be worth its time ...
 _COMMON_FROM = 2000  # ... once there are this many
 _DUPLICATE = 0.9  # share of common words from which two passages say the same
@@ -99,40 +101,50 @@ class Retriever:
     def search(self, query: str, k: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
         """The `k` best passages, best first; fewer when there are no more."""
         words = query_terms(query)
-        dense = self._dense(query, only)
-        lexical, weights = self._lexical(words, only)
-        scores = fused([[id for id, _ in dense], [id for id, _ in lexical]])
+        weights, rare = self.weighed(words)
+        lexical = dict(self._tables.search(rare or words, SCORED, only))
+        similarity = self._similarities(query, list(lexical)[:CANDIDATES], only)
+        candidates = dict.fromkeys([*similarity, *list(lexical)[:CANDIDATES]])
+        known = {id: lexical[id] for id in candidates if id in lexical}
+        scores = combined(similarity, known, weights.values())
         ranked = sorted(scores, key=lambda id: (-scores[id], id))
-        found = self._tables.passages(ranked)  # what the database does not know any more is no hit
-        similarity = dict(dense)
-        kept = without_duplicates((found[id] for id in ranked if id in found), k)
         return [
             hit_of(passage, scores[passage.id], similarity.get(passage.id), coverage(words, weights, passage))
-            for passage in kept
+            for passage in without_duplicates(self._loaded(ranked, k), k)
         ]
 
-    def _dense(self, query: str, only: DocumentFilter) -> list[tuple[str, float]]:
+    def _similarities(self, query: str, others: list[str], only: DocumentFilter) -> dict[str, float]:
+        """Cosines of the nearest passages and of `others`, which were found by their words."""
         paths = self._tables.paths(only) if only else None
         if paths == [] or not query.strip():
-            return []
-        return self._store.nearest(self._model.embed_query(query), CANDIDATES, paths)
+            return {}
+        vector = self._model.embed_query(query)
+        nearest = dict(self._store.nearest(vector, CANDIDATES, paths))
+        return nearest | self._store.similarities(vector, [id for id in others if id not in nearest])
 
-    def _lexical(self, words: Sequence[str], only: DocumentFilter) -> tuple[list[tuple[str, float]], dict[str, float]]:
-        """(hits, weight of each word): words that stand everywhere are not searched for while there are others."""
+    def weighed(self, words: Sequence[str]) -> tuple[dict[str, float], list[str]]:
+        """(idf of each word, those worth searching for): words that stand everywhere are left out."""
         total = self._tables.num_passages()
         counts = self._tables.num_passages_with(words)
-        weights = {word: math.log(1.0 + (total + 1) / (counts.get(word, 0) + 0.5)) for word in words}
+        weights = {word: _idf(counts.get(word, 0), total) for word in words}
         rare = [word for word in words if total < _COMMON_FROM or counts.get(word, 0) <= _COMMON_SHARE * total]
-        return self._tables.search(rare or words, CANDIDATES, only), weights
+        return weights, rare
+
+    def _loaded(self, ranked: Sequence[str], k: int) -> Iterator[FoundPassage]:
+        """Their texts in that order, read a few at a time: of two hundred candidates seldom more than the first are shown.
+
+        What the database does not know any more is no hit.
+        """
+        size = k + _SPARE
+        for start in range(0, len(ranked), size):
+            part = ranked[start : start + size]
+            found = self._tables.passages(part)
+            yield from (found[id] for id in part if id in found)
 
 
-def fused(rankings: Iterable[Sequence[str]]) -> dict[str, float]:
-    """Reciprocal rank fusion: the sum of 1 / (60 + rank) over the rankings an id stands in."""
-    scores: dict[str, float] = {}
-    for ranking in rankings:
-        for rank, id in enumerate(ranking, start=1):
-            scores[id] = scores.get(id, 0.0) + 1.0 / (_FUSION + rank)
-    return scores
+def _idf(num_with: int, total: int) -> float:
+    """How much a word tells, never negative: nothing when every passage holds it (Robertson and Spärck Jones, plus one)."""
+    return math.log(1.0 + max(0.0, total - num_with + 0.5) / (num_with + 0.5))
 
 
 def coverage(words: Sequence[str], weights: dict[str, float], passage: FoundPassage) -> float:

@@ -4,6 +4,7 @@ short list of abbreviations; when in doubt it does not cut, because half a sente
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 
 Span = tuple[int, int]
 
@@ -14,6 +15,7 @@ _END = re.compile(  # linear, whatever the text: this runs on hostile documents 
     rf"|(?P<stop>(?<![.!?…])[.!?…]++[{_CLOSERS}]*+)(?:\[\d{{1,4}}\])*+(?=\s)"
     r"|(?P<gap>\n[ \t]*+\n)"
 )
+_ROW_BREAK = re.compile(r"\n(?=[ \t]*(?:[-*+•|]|\d{1,3}[.)])[ \t])")
 _ABBREVIATIONS_TEXT = """
 e.g i.e etc cf vs al fig figs eq eqs no nos vol ch sec pp p dr mr mrs ms prof st jr sr inc ltd co corp approx dept est
 jan feb mar apr jun jul aug sep sept oct nov dec
@@ -22,6 +24,7 @@ m mm mme mlle p.ex c.-à-d env éd av apr réf
 т.е т.к т.д т.п т.н др пр г гг в вв руб коп тыс млн млрд ул д стр с рис табл гл см ср напр им акад проф н.э т
 """
 _ABBREVIATIONS = frozenset(_ABBREVIATIONS_TEXT.split())  # English, German, French, Russian; without the last dot
+_BEFORE_NUMBERS = frozenset(("no", "nos"))  # "No. 5"; "The answer is no." has ended
 _MAY_END = frozenset(("etc", "al", "co", "inc", "ltd", "usw", "т.д", "т.п", "др", "пр", "г", "гг", "н.э", "руб"))
 _LAST_WORD = re.compile(r"[\w.\-]+\Z")
 _MONTH = re.compile(
@@ -40,6 +43,20 @@ def sentences(text: str) -> list[Span]:
         start = match.end()
     _append(spans, text, start, len(text))
     return spans
+
+
+def units(text: str) -> list[Span]:
+    """The sentences, and where one runs over rows of a table or points of a list, each row and point by itself."""
+    return [(start + first, start + last) for start, end in sentences(text) for first, last in _rows(text[start:end])]
+
+
+def _rows(sentence: str) -> list[Span]:
+    starts = [0, *(match.end() for match in _ROW_BREAK.finditer(sentence)), len(sentence) + 1]
+    return [
+        (start, start + len(sentence[start : end - 1].rstrip()))
+        for start, end in pairwise(starts)
+        if sentence[start : end - 1].strip()
+    ]
 
 
 def _append(spans: list[Span], text: str, start: int, end: int) -> None:
@@ -61,6 +78,8 @@ def _ends(text: str, stop: int, after: int) -> bool:
     if found is None:
         return True
     word = found.group().lower()
+    if word in _BEFORE_NUMBERS and not following[:1].isdigit():
+        return True
     if word in _ABBREVIATIONS:
         return word in _MAY_END and following[:1].isupper()
     if len(word) == 1 and word.isalpha():

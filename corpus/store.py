@@ -83,6 +83,19 @@ class VectorStore:
         found = zip(answer["ids"][0], answer["distances"][0], strict=True)
         return sorted(((id, 1.0 - float(distance)) for id, distance in found), key=lambda hit: (-hit[1], hit[0]))
 
+    def similarities(self, vector: Vectors, ids: list[str]) -> dict[str, float]:
+        """Cosine similarity of each of `ids` that has a vector."""
+        import numpy as np
+
+        if not ids:
+            return {}
+        found = self._collection.get(ids=ids, include=["embeddings"])
+        if not found["ids"]:
+            return {}
+        rows = np.asarray(found["embeddings"], np.float32)  # [found, dim]
+        cosines = rows @ vector / np.maximum(np.linalg.norm(rows, axis=1) * np.linalg.norm(vector), 1e-12)
+        return {id: float(cosine) for id, cosine in zip(found["ids"], cosines, strict=True)}
+
     def count(self) -> int:
         """Number of vectors."""
         return int(self._collection.count())

@@ -2,7 +2,11 @@
 
 May be stopped or killed at any moment: vectors of a document are stored first, then its rows in one transaction, so a
 document is known whole or not at all, and vectors computed before a crash are found again instead of computed anew. What a
-crash leaves over is swept at the end of the next complete sync.
+crash leaves over is swept at the end of the next complete sync. A document of several parts (see parts.py) becomes known
+part by part; until its last one it counts as unread, and is begun again.
+
+Vectors of an older model are never mixed with a newer one's: the model is in the key that a document was indexed with. Where
+only that key is old, a sync by day leaves the document as it is; the one that opens the night reads it again.
 
 A file whose size and time did not change costs one stat. A folder that vanished removes nothing.
 """
@@ -12,64 +16,31 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from corpus.config import CorpusConfig
 from corpus.embedding import EmbeddingModel
 from corpus.folder import CorpusFile, OutOfReach, Scan, TryAgain, open_regular, scan
+from corpus.parts import PART_CHARACTERS
 from corpus.passages import Headers, Prepared, embedded_text, prepared
-from corpus.process import ReadingProcess
+from corpus.process import Abandoned, ReadingProcess, ReadPart
 from corpus.readers import READER_VERSION
 from corpus.reading import Reading
+from corpus.recognition import WithoutOcr
 from corpus.store import VectorStore
+from corpus.sync_report import Progress, Stop, SyncProgress, SyncReport
 from corpus.terms import TERMS_VERSION
 from db.library import DocumentRecord, LibraryTables, StoredDocument
+from db.long_documents import LongDocuments
 from monk.errors import DocumentUnreadable
 
 _SETTLED_US = (
     2_000_000  # a file read this soon after its last change may have changed again within one tick of its clock
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SyncProgress:
-    """How far a sync has come. `num_passages`: stored so far by this sync."""
-
-    done: int
-    total: int
-    num_passages: int
-    file: str
-
-
-@dataclass(slots=True)
-class SyncReport:
-    """What a sync did. Paths are relative to the corpus folder; `unreadable` and `lost` are (path, reason)."""
-
-    added: list[str] = field(default_factory=list)
-    updated: list[str] = field(default_factory=list)
-    removed: list[str] = field(default_factory=list)
-    unchanged: int = 0
-    unreadable: list[tuple[str, str]] = field(default_factory=list)
-    lost: list[tuple[str, str]] = field(default_factory=list)
-    num_passages: int = 0  # stored by this sync
-    num_embedded: int = 0  # of them, vectors that had to be computed
-    seconds: float = 0.0
-    complete: bool = False  # False: it was stopped; the next one goes on
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON values."""
-        pairs = {
-            name: [{"file": file, "reason": why} for file, why in getattr(self, name)]
-            for name in ("unreadable", "lost")
-        }
-        return {name: getattr(self, name) for name in self.__slots__} | pairs
-
-
-Progress = Callable[[SyncProgress], None]
-Stop = Callable[[], bool]
 
 
 class Stopped(Exception):
@@ -96,15 +67,24 @@ class Syncer:
         model: EmbeddingModel,
         progress: Progress,
         stop: Stop,
+        *,
+        long_documents: LongDocuments,
+        rebuild: bool = True,
     ) -> None:
+        """`rebuild`: read again what was indexed with another model or reader, although its file did not change."""
         self._config = config
         self._tables = tables
+        self._long = long_documents
+        self._rebuild = rebuild
         self._store = store
         self._model = model
         self._progress = progress
         self._stop = stop
         self._index_key = index_key(config, model.key)
-        self._reader = ReadingProcess(config.folder, config.reading_timeout_seconds, config.reading_memory_bytes)
+        self._ocr_mark = config.recognition.mark
+        self._reader = ReadingProcess(
+            config.folder, config.reading_timeout_seconds, config.reading_memory_bytes, config.recognition, stop
+        )
         self._report = SyncReport()
         self._waiting: list[_Read] = []
         self._done = 0
@@ -120,7 +100,7 @@ class Syncer:
             self._remove(found, known)
             self._reconcile()
             self._report.complete = True
-        except Stopped:
+        except (Stopped, Abandoned):
             pass
         finally:
             self._reader.close()
@@ -143,16 +123,20 @@ class Syncer:
 
     def _is_unchanged(self, file: CorpusFile, known: StoredDocument | None) -> bool:
         """Whether nothing need be done for a file; then it is in the report already."""
-        if (
-            known is None
-            or known.index_key != self._index_key
-            or not _same_stat(file, known)
-            or file.problem is not None
-        ):
+        if known is None or known.index_key is None or not _same_stat(file, known) or file.problem is not None:
             return False
-        self._report.unchanged += 1
+        if self._is_current(known):
+            self._report.unchanged += 1
+        elif self._rebuild:
+            return False
+        else:
+            self._report.outdated += 1
         self._tell_problem(known)
         return True
+
+    def _is_current(self, known: StoredDocument) -> bool:
+        """Whether a document was indexed as it would be now; one that needed OCR, also with the same OCR."""
+        return known.index_key in (self._index_key, self._index_key + self._ocr_mark)
 
     def _take(self, file: CorpusFile, known: StoredDocument | None) -> None:
         """Read one file; what cannot be read is recorded at once."""
@@ -162,20 +146,51 @@ class Syncer:
             if known is not None and self._is_same_content(file, known):
                 self._touch(file, known)
                 return
-            reading, sha256 = self._reader.read(file)
-            passages = prepared(
-                file.path, reading, self._model, self._config.chunk_tokens, self._config.chunk_overlap_tokens
-            )
+            with closing(self._reader.parts(file)) as parts:
+                part = next(parts)
+                if part.is_last:
+                    record = self._record(file, part.reading, part.sha256)
+                    self._waiting.append(_Read(record, self._prepared(file, part.reading), known is None))
+                else:
+                    self._take_long(file, known, part, parts)
         except OutOfReach as exc:
             self._report.unreadable.append((file.path, exc.message))  # what was known of it stays
         except DocumentUnreadable as exc:
             self._refuse(file, known, exc)
-        else:
-            self._waiting.append(_Read(self._record(file, reading, sha256), passages, known is None))
+
+    def _take_long(
+        self, file: CorpusFile, known: StoredDocument | None, part: ReadPart, parts: Iterator[ReadPart]
+    ) -> None:
+        """Store a document part by part: no more than one is ever held. Vectors that go are swept at the end."""
+        self._store_waiting()
+        unfinished = replace(self._record(file, part.reading, part.sha256), index_key=None)
+        document_id = self._long.put(unfinished)
+        self._long.clear(document_id)
+        seen: Counter[bytes] = Counter()
+        num_passages, wanted_ocr = 0, False
+        while True:
+            self._check_stop()
+            passages = self._prepared(file, part.reading, seen)
+            self._embed([(file.path, passage) for passage in passages])
+            self._long.append(document_id, [passage.record for passage in passages], num_passages)
+            num_passages, wanted_ocr = num_passages + len(passages), wanted_ocr or part.reading.wanted_ocr
+            self._report.num_passages += len(passages)
+            self._progress(SyncProgress(self._done, self._total, self._report.num_passages, file.path))
+            if part.is_last:
+                break
+            part = next(parts)
+        whole = replace(part.reading, wanted_ocr=wanted_ocr)
+        record = self._record(file, whole, part.sha256)
+        self._long.put(record)
+        self._tell_stored(_Read(record, [], known is None))
+
+    def _prepared(self, file: CorpusFile, reading: Reading, seen: Counter[bytes] | None = None) -> list[Prepared]:
+        config = self._config
+        return prepared(file.path, reading, self._model, config.chunk_tokens, config.chunk_overlap_tokens, seen)
 
     def _is_same_content(self, file: CorpusFile, known: StoredDocument) -> bool:
         """Whether a file with a new time still holds what is stored."""
-        if known.index_key != self._index_key or known.size_bytes != file.size_bytes or not known.sha256:
+        if not self._is_current(known) or known.size_bytes != file.size_bytes or not known.sha256:
             return False
         with os.fdopen(open_regular(file, self._config.folder), "rb") as opened:
             return hashlib.file_digest(opened, "sha256").hexdigest() == known.sha256
@@ -207,10 +222,17 @@ class Syncer:
             num_characters=0,
             readable=False,
             problem=exc.message,
-            index_key=None if isinstance(exc, TryAgain) else self._index_key,
+            index_key=self._key_of_refused(exc),
             read_at=datetime.now(UTC),
         )
+        if known is not None and known.num_characters > PART_CHARACTERS:
+            self._long.clear(known.id)
         self._store.delete(self._tables.save([(record, [])]))
+
+    def _key_of_refused(self, exc: DocumentUnreadable) -> str | None:
+        if isinstance(exc, TryAgain):
+            return None
+        return self._index_key + self._ocr_mark if isinstance(exc, WithoutOcr) else self._index_key
 
     def _record(self, file: CorpusFile, reading: Reading, sha256: str) -> DocumentRecord:
         return DocumentRecord(
@@ -221,10 +243,10 @@ class Syncer:
             title=reading.title,
             format=reading.format,
             num_pages=reading.num_pages,
-            num_characters=len(reading.text),
+            num_characters=reading.offset + len(reading.text),
             readable=True,
             problem="; ".join(reading.lost) or None,
-            index_key=self._index_key,
+            index_key=self._index_key + (self._ocr_mark if reading.wanted_ocr else ""),
             read_at=datetime.now(UTC),
         )
 
@@ -266,6 +288,9 @@ class Syncer:
         present = {file.path for file in found.files}
         hidden = tuple(folder + "/" for folder in found.unreadable_folders)
         gone = [known[path] for path in known if path not in present and not path.startswith(hidden)]
+        for document in gone:
+            if document.num_characters > PART_CHARACTERS:
+                self._long.clear(document.id)
         if gone:
             self._store.delete(self._tables.remove(document.id for document in gone))
             self._report.removed += [document.path for document in gone]
@@ -274,6 +299,8 @@ class Syncer:
         """Make the vectors exactly those of the database's passages."""
         wanted, there = self._tables.passage_ids(), self._store.all_ids()
         self._store.delete(sorted(there - wanted))
+        if self._report.outdated:
+            return  # the vectors of an older model stay until the night has made new ones
         missing = sorted(wanted - there)
         headers = Headers(self._model, self._config.chunk_tokens)
         size = self._config.sync_batch_passages

@@ -36,13 +36,13 @@ from db.models import EPOCH, Document
 T = TypeVar("T")
 _ROWS_PER_STATEMENT = 500  # below SQLite's limit of variables
 
-_PASSAGES = table(
+PASSAGES = table(
     "passages",
     *(column(name) for name in ("id", "document_id", "ordinal", "text", "heading")),
     *(column(name) for name in ("page", "line", "end_page", "end_line", "start", "end")),
     column("places", JSON),
 )
-_TERMS = table("passage_terms", *(column(name) for name in ("id", "passage_id", "title", "heading", "text")))
+TERMS = table("passage_terms", *(column(name) for name in ("id", "passage_id", "title", "heading", "text")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +115,22 @@ class DocumentFilter:
     """Which documents count; empty fields do not restrict."""
 
     folder: str = ""  # relative to the corpus folder: "manuals" or "manuals/2024"
-    formats: tuple[str, ...] = ()
+    formats: tuple[str, ...] = ()  # what a reader calls it ("markdown") or how the file's name ends ("md")
     paths: tuple[str, ...] = ()
+    since: datetime | None = None  # the file was changed then or later ...
+    until: datetime | None = None  # ... and before this
 
     def __bool__(self) -> bool:
-        return bool(self.folder.strip("/") or self.formats or self.paths)
+        return bool(self.folder.strip("/") or self.formats or self.paths or self.since or self.until)
+
+    def __str__(self) -> str:
+        """For messages: "folder manuals, type pdf, changed since 2026-01-01"."""
+        parts = [f"folder {self.folder.strip('/')}"] if self.folder.strip("/") else []
+        parts += [f"type {' or '.join(self.formats)}"] if self.formats else []
+        parts += [f"file {' or '.join(self.paths)}"] if self.paths else []
+        parts += [f"changed since {self.since:%Y-%m-%d %H:%M%z}"] if self.since else []
+        parts += [f"changed before {self.until:%Y-%m-%d %H:%M%z}"] if self.until else []
+        return ", ".join(parts) or "every document"
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +182,7 @@ class LibraryTables:
         gone: list[str] = []
         with self._database.write() as session:
             for record, passages in records:
-                document_id = _put_document(session, record)
+                document_id = put_document(session, record)
                 gone += _put_passages(session, document_id, passages)
         return gone
 
@@ -189,27 +200,27 @@ class LibraryTables:
         gone: list[str] = []
         with self._database.write() as session:
             for part in _parts(sorted(document_ids)):
-                gone += session.scalars(select(_PASSAGES.c.id).where(_PASSAGES.c.document_id.in_(part)))
+                gone += session.scalars(select(PASSAGES.c.id).where(PASSAGES.c.document_id.in_(part)))
                 session.execute(delete(Document).where(Document.id.in_(part)))
         return gone
 
     def passage_ids(self) -> set[str]:
         """The ids of all passages."""
         with self._database.read() as session:
-            return set(session.scalars(select(_PASSAGES.c.id)))
+            return set(session.scalars(select(PASSAGES.c.id)))
 
     def passages(self, ids: Iterable[str]) -> dict[str, FoundPassage]:
         """The passages of these ids that exist."""
         found: dict[str, FoundPassage] = {}
         with self._database.read() as session:
             for part in _parts(list(dict.fromkeys(ids))):
-                found.update({row.id: row for row in _found(session, _PASSAGES.c.id.in_(part))})
+                found.update({row.id: row for row in found_passages(session, PASSAGES.c.id.in_(part))})
         return found
 
     def passages_of(self, document_id: int) -> list[FoundPassage]:
         """The passages of a document in order."""
         with self._database.read() as session:
-            return sorted(_found(session, _PASSAGES.c.document_id == document_id), key=lambda row: row.ordinal)
+            return sorted(found_passages(session, PASSAGES.c.document_id == document_id), key=lambda row: row.ordinal)
 
     def search(self, terms: Sequence[str], limit: int, only: DocumentFilter) -> list[tuple[str, float]]:
         """(passage id, BM25 score, larger is better) of passages with any of `terms`, best first, ties by id."""
@@ -225,14 +236,14 @@ class LibraryTables:
         )
         if only:
             allowed = (
-                select(_TERMS.c.id)
-                .join(_PASSAGES, _PASSAGES.c.id == _TERMS.c.passage_id)
-                .join(Document, Document.id == _PASSAGES.c.document_id)
+                select(TERMS.c.id)
+                .join(PASSAGES, PASSAGES.c.id == TERMS.c.passage_id)
+                .join(Document, Document.id == PASSAGES.c.document_id)
                 .where(*_conditions(only))
             )
             ranked = ranked.where(column("rowid").in_(allowed))
         best = ranked.order_by(ranked.selected_columns.rank).limit(limit).subquery()
-        statement = select(_TERMS.c.passage_id, best.c.rank).join(_TERMS, _TERMS.c.id == best.c.number)
+        statement = select(TERMS.c.passage_id, best.c.rank).join(TERMS, TERMS.c.id == best.c.number)
         with self._database.read() as session:
             rows = session.execute(statement, {"query": query})
             return sorted(((str(id), -float(rank)) for id, rank in rows), key=lambda hit: (-hit[1], hit[0]))
@@ -259,16 +270,17 @@ class LibraryTables:
                     func.max(Document.read_at),
                 )
             ).one()
-            passages = session.scalar(select(func.count()).select_from(_PASSAGES)) or 0
+            passages = session.scalar(select(func.count()).select_from(PASSAGES)) or 0
         return LibraryCounts(good, documents - good, passages, characters, pages or 0, last)
 
     def num_passages(self) -> int:
         """Number of passages."""
         with self._database.read() as session:
-            return int(session.scalar(select(func.count()).select_from(_PASSAGES)) or 0)
+            return int(session.scalar(select(func.count()).select_from(PASSAGES)) or 0)
 
 
-def _put_document(session: Session, record: DocumentRecord) -> int:
+def put_document(session: Session, record: DocumentRecord) -> int:
+    """Store what is known of a document, in place of what was known under its path; returns its number."""
     values: dict[str, Any] = {
         "sha256": record.sha256,
         "size_bytes": record.size_bytes,
@@ -291,15 +303,16 @@ def _put_document(session: Session, record: DocumentRecord) -> int:
 
 def _put_passages(session: Session, document_id: int, passages: Sequence[PassageRecord]) -> list[str]:
     """Replace all passages of a document; returns the ids that went. A passage that stays is written anew with its place."""
-    before = set(session.scalars(select(_PASSAGES.c.id).where(_PASSAGES.c.document_id == document_id)))
-    session.execute(delete(_PASSAGES).where(_PASSAGES.c.document_id == document_id))
+    before = set(session.scalars(select(PASSAGES.c.id).where(PASSAGES.c.document_id == document_id)))
+    session.execute(delete(PASSAGES).where(PASSAGES.c.document_id == document_id))
     if passages:
-        session.execute(insert(_PASSAGES), [_row(document_id, i, passage) for i, passage in enumerate(passages)])
-        session.execute(insert(_TERMS), [_terms_row(passage) for passage in passages])
+        session.execute(insert(PASSAGES), [passage_row(document_id, i, passage) for i, passage in enumerate(passages)])
+        session.execute(insert(TERMS), [terms_row(passage) for passage in passages])
     return sorted(before - {passage.id for passage in passages})
 
 
-def _row(document_id: int, ordinal: int, passage: PassageRecord) -> dict[str, Any]:
+def passage_row(document_id: int, ordinal: int, passage: PassageRecord) -> dict[str, Any]:
+    """A passage as a row of its table."""
     return {
         "id": passage.id,
         "document_id": document_id,
@@ -316,7 +329,8 @@ def _row(document_id: int, ordinal: int, passage: PassageRecord) -> dict[str, An
     }
 
 
-def _terms_row(passage: PassageRecord) -> dict[str, Any]:
+def terms_row(passage: PassageRecord) -> dict[str, Any]:
+    """Its search terms as a row of theirs."""
     return {
         "passage_id": passage.id,
         "title": passage.title_terms,
@@ -325,10 +339,11 @@ def _terms_row(passage: PassageRecord) -> dict[str, Any]:
     }
 
 
-def _found(session: Session, condition: ColumnElement[bool]) -> list[FoundPassage]:
+def found_passages(session: Session, condition: ColumnElement[bool]) -> list[FoundPassage]:
+    """Passages with their documents, in no order."""
     query = (
-        select(Document.path, Document.title, Document.format, _PASSAGES)
-        .join(_PASSAGES, _PASSAGES.c.document_id == Document.id)
+        select(Document.path, Document.title, Document.format, PASSAGES)
+        .join(PASSAGES, PASSAGES.c.document_id == Document.id)
         .where(condition)
     )
     return [
@@ -340,12 +355,17 @@ def _found(session: Session, condition: ColumnElement[bool]) -> list[FoundPassag
 def _conditions(only: DocumentFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     folder = only.folder.strip("/")
-    if folder:
-        conditions.append(or_(Document.path == folder, Document.path.startswith(folder + "/", autoescape=True)))
+    if folder:  # not LIKE: that takes "Notes" for "notes"
+        conditions.append(func.substr(Document.path, 1, len(folder) + 1).in_((folder, folder + "/")))
     if only.formats:
-        conditions.append(Document.format.in_(only.formats))
+        suffixes = [Document.path.endswith("." + name.lstrip("."), autoescape=True) for name in only.formats]
+        conditions.append(or_(Document.format.in_(only.formats), *suffixes))
     if only.paths:
         conditions.append(Document.path.in_(only.paths))
+    if only.since is not None:
+        conditions.append(Document.modified_at >= only.since)
+    if only.until is not None:
+        conditions.append(Document.modified_at < only.until)
     return conditions
 
 

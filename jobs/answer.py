@@ -15,6 +15,7 @@ from corpus.retrieval import Hit, hit_from_json
 from jobs import fields
 from jobs.context import Ask, ChatMessage, Context
 from jobs.evidence import nothing_found, result
+from jobs.excerpts import fence, shown
 
 PASSAGES = 6
 MAX_TOKENS = 220
@@ -23,27 +24,29 @@ COVERED = 0.45  # share of the question's words, rare ones counting more, that o
 
 
 class Input(fields.Input):
-    """A question, and how many passages to read for it."""
+    """A question, how many passages to read for it, and in which documents."""
 
     question: fields.Question
     passages: Annotated[int, Field(ge=1, le=64)] = PASSAGES
+    only: fields.Only | None = None
 
 
 def run(ctx: Context) -> dict[str, Any]:
     """Retrieve, draft, check."""
     question = ctx.input["question"]
-    rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(question, ctx.input["passages"])])
+    only = fields.documents(ctx.input.get("only"))
+    rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(question, ctx.input["passages"], only)])
     hits = [hit_from_json(row) for row in rows]
     if not is_evidence(hits):
-        return ctx.step("check", lambda: nothing_found(hits))
-    messages, shown = _fitting(ctx, question, hits)
-    said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1))
-    return ctx.step("check", lambda: result(question, said.answer, shown))
+        return ctx.step("check", lambda: nothing_found(hits, (), question))
+    messages, sources = _fitting(ctx, question, hits)
+    said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx)))
+    return ctx.step("check", lambda: result(question, said.answer, sources))
 
 
-def is_evidence(hits: Sequence[Hit]) -> bool:
+def is_evidence(hits: Sequence[Hit], similar: float = SIMILAR, covered: float = COVERED) -> bool:
     """Whether one passage is both about the question's matter and holds its words."""
-    return any((hit.similarity or 0.0) >= SIMILAR and hit.coverage >= COVERED for hit in hits)
+    return any((hit.similarity or 0.0) >= similar and hit.coverage >= covered for hit in hits)
 
 
 def _max_tokens(ctx: Context) -> int:
@@ -61,7 +64,9 @@ def _fitting(ctx: Context, question: str, hits: list[Hit]) -> tuple[list[ChatMes
 
 
 def _messages(ctx: Context, question: str, hits: list[Hit]) -> list[ChatMessage]:
+    excerpts = shown(hits)
+    marks = fence([hit.text for hit in excerpts])
     return [
         ChatMessage("system", ctx.prompt("answer-system")),
-        ChatMessage("user", ctx.prompt("answer", question=question, hits=hits)),
+        ChatMessage("user", ctx.prompt("answer", question=question, hits=excerpts, fence=marks)),
     ]

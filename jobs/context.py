@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from corpus.library import WholeDocument
-from corpus.retrieval import Hit
+from corpus.retrieval import EVERYWHERE, Hit
+from db.library import DocumentFilter
 
 Result = TypeVar("Result")
 
@@ -96,8 +97,9 @@ class Context(Protocol):
         """Tokens of the messages in the model's chat template."""
         ...
 
-    def retrieve(self, query: str, limit: int) -> list[Hit]:
-        """The nearest passages of the corpus, best first; empty when there is none."""
+    def retrieve(self, query: str, limit: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
+        """The nearest passages of the corpus, best first; empty when there is none. Raises NotFound when no document is of
+        the kind that `only` asks for."""
         ...
 
     def document(self, name: str) -> WholeDocument:

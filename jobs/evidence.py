@@ -1,91 +1,183 @@
 """From what the model said to what can be printed: each sentence stands on a quotation, or is kept apart.
 
-Policy: a sentence that the sources bear out carries its citation. One that they do not goes to `unsupported`, so that
-nobody takes it for something that was read. Where nothing of an answer is borne out, it is not printed as an answer: the
-nearest quotation is shown instead, and where there is none, that nothing was found.
+Policy: a sentence that the sources bear out (see `corpus.support`) carries its citations; a number in it that stands in no
+document but follows from some that do is marked as computed, with the step. A sentence that they do not bear out goes to
+`unsupported`, so that nobody takes it for something that was read. Where nothing of an answer is borne out, or only what is
+beside the question, the sentence of the documents that comes nearest to the question is printed first, word for word; where
+there is none, that nothing was found. References that the model itself writes, such as "[2]", are its words and prove
+nothing: they are taken out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from corpus.citations import Citation, support
+from corpus.citations import Citation
 from corpus.retrieval import Hit
-from corpus.sentences import sentences
+from corpus.sentences import units
+from corpus.support import Support, nearest, nearness, supports
+from jobs.phrases import phrase
 
-_ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*")
-BEARS_ON = 0.3  # share of a question's words in the sentence that is shown as the nearest
+_ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*", "|")
+BEARS_ON = 0.3  # share of a question's words in the sentence that is shown where nothing else is
+CLOSE = 0.5  # the same, from which a sentence is shown before an answer that does not touch it
+_REFERENCES = re.compile(
+    r"[ \t]?(?:\[\^?\d{1,4}(?:\s*[-–,;]\s*\d{1,4})*\]|【[^】\n]{0,40}】|\((?:excerpt|source|passage)s?\s+\d{1,3}\))",
+    re.I,
+)
+_LIST_MARK = re.compile(r"\A\s*(?:[-*+•>]|#{1,6}|\d{1,3}[.)])\s+")
+_LEAD_IN = re.compile(  # says that something is said, and nothing of what
+    r"\A(?:(?:according to|based on|as (?:stated|described|mentioned) in|laut|gemäß|selon|d['’]après|"
+    r"согласно|по данным|根据|按照)"
+    r"[^,，.\n]{0,80}[,，]|"
+    r"(?:answer|antwort|réponse|ответ|答案)\s*[:：]|the answer(?: to (?:the|this|that) question)? is:?(?: that)?|"
+    r"(?:die antwort|la réponse)(?: ist| est)[: ]|"
+    r"(?:yes|so|therefore|thus|hence|however|in short|in summary|overall|also|да|итак|таким образом|поэтому|ja|also|daher|"
+    r"zusammengefasst|oui|donc|ainsi|因此|所以|是的)[,:，：])\s*",
+    re.I,
+)
+_DECLINES = re.compile(  # the model itself says that the documents do not answer
+    r"\b(?:excerpts?|documents?|text|passages?)\b[^.]{0,60}\b(?:(?:do|does|did) not|don['’]t|doesn['’]t|no)\b|"
+    r"\bno (?:information|answer)\b|"
+    r"\bnot (?:mentioned|stated|specified|answered|provided)\b|"
+    r"\b(?:отрывк|документ|текст)\w*[^.]{0,60}\b(?:не|нет)\b|\bне (?:указан|сказан|упомина)\w+|"
+    r"\b(?:Auszüge[n]?|Dokumente?n?|Text)\b[^.]{0,60}\b(?:nicht|kein\w*)\b|"
+    r"\b(?:extraits?|documents?|texte)\b[^.]{0,60}\b(?:pas|aucune?)\b|(?:摘录|文档|文中)[^。]{0,30}(?:没有|未|不)",
+    re.I,
+)
+_DRESS = re.compile(r"\*\*|__|(?<!\w)[*_](?=\w)|(?<=\w)[*_](?!\w)|`")
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence of an answer that stands, as it is printed, with what it stands on."""
+
+    text: str
+    grounds: tuple[Support, ...]
 
 
 @dataclass(slots=True)
 class Checked:
     """An answer, sentence by sentence."""
 
-    supported: list[tuple[str, Citation]] = field(default_factory=list)
+    question: str = ""
+    supported: list[Sentence] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
 
     def text(self) -> str:
-        """The sentences that stand, in their order, each with the number of its citation."""
-        numbers = self._numbers()
-        return " ".join(f"{sentence} [{numbers[citation.quote]}]" for sentence, citation in self.supported)
+        """The sentences that stand, in their order, each with what was computed and the numbers of its citations."""
+        return " ".join(self._printed(sentence) for sentence in self.supported)
 
     def citations(self) -> list[dict[str, Any]]:
         """Each quotation once, in the order of its number."""
-        by_quote = {citation.quote: citation for _, citation in self.supported}
-        return [by_quote[quote].to_json() for quote in self._numbers()]
+        return [citation.to_json() for citation in self._numbered().values()]
 
-    def _numbers(self) -> dict[str, int]:
-        numbers: dict[str, int] = {}
-        for _, citation in self.supported:
-            numbers.setdefault(citation.quote, len(numbers) + 1)
-        return numbers
+    def computed(self) -> list[dict[str, str]]:
+        """Every number that was computed, with its step."""
+        steps = (step for sentence in self.supported for ground in sentence.grounds for step in ground.computed)
+        return [step.to_json() for step in dict.fromkeys(steps)]
+
+    def comes_near(self, citation: Citation, question: str) -> bool:
+        """Whether something cited is half as near to the question as this citation; if not, the answer misses the point.
+
+        Where the citation itself is not close, nothing can be said of the point, and anything that is borne out will do.
+        """
+        if nearness(citation.quote, question) < CLOSE:
+            return bool(self.supported)
+        quotes = [ground.citation.quote for sentence in self.supported for ground in sentence.grounds]
+        best = max((nearness(quote, question) for quote in quotes), default=0.0)
+        return best > nearness(citation.quote, question) / 2
+
+    def declines(self) -> bool:
+        """Whether the model said that the documents do not answer, and nothing else that stands."""
+        return not self.supported and any(_DECLINES.search(sentence) for sentence in self.unsupported)
+
+    def _printed(self, sentence: Sentence) -> str:
+        numbers = {key: number for number, key in enumerate(self._numbered(), 1)}
+        marks = dict.fromkeys(f"[{numbers[_key(ground.citation)]}]" for ground in sentence.grounds)
+        steps = "; ".join(dict.fromkeys(step.step for ground in sentence.grounds for step in ground.computed))
+        computed = [phrase("computed", self.question, steps=steps)] if steps else []
+        return " ".join([sentence.text, *computed, *marks])
+
+    def _numbered(self) -> dict[tuple[str, int, int], Citation]:
+        found: dict[tuple[str, int, int], Citation] = {}
+        for sentence in self.supported:
+            for ground in sentence.grounds:
+                found.setdefault(_key(ground.citation), ground.citation)
+        return found
 
 
-def check(answer: str, sources: Sequence[Hit]) -> Checked:
+def _key(citation: Citation) -> tuple[str, int, int]:
+    return citation.file, citation.start, citation.end
+
+
+def check(answer: str, sources: Sequence[Hit], question: str = "") -> Checked:
     """Every sentence of the answer held against the sources. A repeated one counts once: small models loop."""
-    checked = Checked()
-    seen: set[str] = set()
-    for start, end in sentences(answer):
-        sentence = answer[start:end]
-        if sentence in seen or (end == len(answer.rstrip()) and start and not sentence.endswith(_ENDS)):
-            continue  # said before, or cut off in the middle by the token limit
-        seen.add(sentence)
-        found = support(sentence, sources)
-        if found is None:
-            checked.unsupported.append(sentence)
+    checked = Checked(question)
+    for sentence in dict.fromkeys(_sentences(answer)):
+        grounds = supports(_DRESS.sub("", _LEAD_IN.sub("", sentence)), sources, question)
+        if grounds:
+            checked.supported.append(Sentence(sentence, tuple(grounds)))
         else:
-            checked.supported.append((sentence, found.citation))
+            checked.unsupported.append(sentence)
     return checked
+
+
+def _sentences(answer: str) -> Iterator[str]:
+    """What the model said, without its own references and list marks, and without what the token limit cut in the middle."""
+    whole = len(answer.rstrip())
+    for start, end in units(answer):
+        sentence = answer[start:end]
+        if end == whole and start and not sentence.endswith(_ENDS):
+            continue
+        sentence = _LIST_MARK.sub("", _REFERENCES.sub("", sentence)).strip()
+        if any(map(str.isalnum, sentence)) and not sentence.endswith(("?", "？")):  # a question states nothing
+            yield sentence
 
 
 def result(question: str, answer: str, sources: Sequence[Hit]) -> dict[str, Any]:
     """The job's result for an answer from these sources, by the policy above."""
-    checked = check(answer, sources)
-    if checked.supported:
-        return {
-            "answer": checked.text(),
-            "found": True,
-            "citations": checked.citations(),
-            "unsupported": checked.unsupported,
-        }
-    nearest = support(question, sources, BEARS_ON)
-    if nearest is None:
-        return nothing_found(sources, checked.unsupported)
-    words = "What the model said is not borne out by the documents. The nearest they say is this. [1]"
+    checked = check(answer, sources, question)
+    found = nearest(question, sources, BEARS_ON)
+    if found is not None and checked.declines():
+        return _declined(question, found)
+    borne_out = bool(checked.supported)
+    if found is not None and not checked.comes_near(found, question):
+        checked.supported.insert(0, Sentence(_quotation(found, question), (Support(found, 1.0),)))
+    if not checked.supported:
+        return nothing_found(sources, checked.unsupported, question)
+    computed = checked.computed()
     return {
-        "answer": words,
+        "answer": checked.text() if borne_out else f"{checked.text()}\n\n{phrase('not_borne_out', question)}",
         "found": True,
-        "citations": [nearest.citation.to_json()],
+        "citations": checked.citations(),
         "unsupported": checked.unsupported,
+        **({"computed": computed} if computed else {}),
     }
 
 
-def nothing_found(looked_at: Sequence[Hit], unsupported: Sequence[str] = ()) -> dict[str, Any]:
-    """The honest result when the documents do not answer; it says what came nearest."""
+def _declined(question: str, found: Citation) -> dict[str, Any]:
+    """The model says that there is no answer: its word against a sentence that comes near. The reader sees both."""
+    quote = f"{_quotation(found, question)} [1]"
+    return {
+        "answer": phrase("declined", question, quote=quote),
+        "found": False,
+        "citations": [found.to_json()],
+        "unsupported": [],
+    }
+
+
+def _quotation(found: Citation, question: str) -> str:
+    return phrase("quotation", question, quote=" ".join(found.quote.split()))
+
+
+def nothing_found(looked_at: Sequence[Hit], unsupported: Sequence[str] = (), question: str = "") -> dict[str, Any]:
+    """The honest result when the documents do not answer; it says what came nearest, in the question's language."""
     files = list(dict.fromkeys(hit.file for hit in looked_at))[:3]
-    answer = "The documents do not answer this question."
+    answer = phrase("not_answered", question)
     if files:
-        answer += f" What came nearest, but not near enough, is in {', '.join(files)}."
+        answer += phrase("came_nearest", question, files=", ".join(files))
     return {"answer": answer, "found": False, "citations": [], "unsupported": list(unsupported)}

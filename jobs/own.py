@@ -6,8 +6,10 @@
     inputs:
       text: Text of the minutes          # name: what it is; all are texts
       language: {help: Language of the answer, default: English}
-    retrieve: "{{ text }}"               # optional: look passages up and offer them as `hits`; the answer is then checked
+    retrieve: "{{ text }}"               # optional: look passages up and offer them as `hits` and a `fence` to set
+                                         # around each; the answer is then checked
     passages: 6
+    only: {folder: minutes, types: [pdf]}   # optional: which documents are looked into
     max_tokens: 400
     temperature: 0.0
     samples: 1                           # more: the vote of `think`
@@ -35,6 +37,7 @@ from corpus.retrieval import Hit, hit_from_json
 from jobs import fields
 from jobs.context import Ask, ChatMessage, Context
 from jobs.evidence import nothing_found, result
+from jobs.excerpts import PLAIN_FENCE, fence, shown
 from jobs.prompts import fill
 from monk.errors import InvalidInput
 
@@ -56,6 +59,7 @@ class Recipe(fields.Input):
     inputs: Annotated[dict[str, OwnInput], Field(min_length=1)]
     retrieve: str | None = None
     passages: Annotated[int, Field(ge=1, le=64)] = 6
+    only: fields.Only | None = None
     max_tokens: Annotated[int, Field(ge=1, le=1_048_576)] = 400
     temperature: Annotated[float, Field(ge=0, le=10)] = 0.0
     samples: Annotated[int, Field(ge=1, le=256)] = 1
@@ -152,6 +156,7 @@ def _try_out(recipe: Recipe, template: str, file: Path) -> None:
     if recipe.retrieve is not None:
         fill(recipe.retrieve, values, f"{file} (retrieve)")
         values["hits"] = []
+        values["fence"] = PLAIN_FENCE
     for text in (template, recipe.system or ""):
         fill(text, values, str(file))
 
@@ -159,19 +164,22 @@ def _try_out(recipe: Recipe, template: str, file: Path) -> None:
 def _run(ctx: Context, recipe: Recipe, template: str, where: str) -> dict[str, Any]:
     values: dict[str, Any] = dict(ctx.input)
     hits: list[Hit] = []
+    query = ""
     if recipe.retrieve is not None:
         query = fill(recipe.retrieve, values, where)
-        rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(query, recipe.passages)])
+        only = fields.documents(recipe.only)
+        rows = ctx.step("retrieve", lambda: [hit.to_json() for hit in ctx.retrieve(query, recipe.passages, only)])
         hits = [hit_from_json(row) for row in rows]
-        values["hits"] = hits
+        values["hits"] = shown(hits)
+        values["fence"] = fence([hit.text for hit in values["hits"]])
         if not hits:
-            return ctx.step("check", lambda: nothing_found(()))
+            return ctx.step("check", lambda: nothing_found((), (), query))
     messages = [ChatMessage("system", fill(recipe.system, values, where))] if recipe.system else []
     messages.append(ChatMessage("user", fill(template, values, where)))
-    return _answered(ctx, recipe, messages, hits)
+    return _answered(ctx, recipe, messages, hits, query)
 
 
-def _answered(ctx: Context, recipe: Recipe, messages: list[ChatMessage], hits: list[Hit]) -> dict[str, Any]:
+def _answered(ctx: Context, recipe: Recipe, messages: list[ChatMessage], hits: list[Hit], query: str) -> dict[str, Any]:
     from jobs.think import vote_or_judge
 
     samples = int(ctx.budget.get("samples") or recipe.samples)
@@ -181,5 +189,5 @@ def _answered(ctx: Context, recipe: Recipe, messages: list[ChatMessage], hits: l
         return vote_or_judge(ctx, messages[-1].content, ctx.think_samples("sample", messages, ask, samples))
     said = ctx.think("reply", messages, ask)
     if hits:
-        return ctx.step("check", lambda: result(messages[-1].content, said.answer, hits))
+        return ctx.step("check", lambda: result(query, said.answer, hits))
     return {"answer": said.answer, "reasoning": said.reasoning, "finish_reason": said.reason}

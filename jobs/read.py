@@ -14,6 +14,7 @@ from corpus.retrieval import Hit
 from jobs import fields
 from jobs.context import Ask, ChatMessage, Context, Said
 from jobs.evidence import nothing_found, result
+from jobs.excerpts import LONGEST_FENCE, fence, harmless
 
 MAX_TOKENS = 200
 OVERLAP_CHARACTERS = 200  # a sentence across the cut is whole in one of the two parts
@@ -82,7 +83,7 @@ def _ask_all(ctx: Context, document: WholeDocument, questions: list[str], spans:
         for number, (start, end) in enumerate(spans, 1)
         for question in questions
     ]
-    said = ctx.think_each("part", prompts, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1))
+    said = ctx.think_each("part", prompts, Ask(max_tokens=_max_tokens(ctx)))
     return [[said[part * len(questions) + i] for part in range(len(spans))] for i in range(len(questions))]
 
 
@@ -91,8 +92,12 @@ def _combined(ctx: Context, question: str, said: list[Said], number: int) -> str
     notes = [one.answer.strip() for one in said if NOT_HERE not in one.answer.upper() and one.answer.strip()]
     if len(notes) <= 1:
         return notes[0] if notes else None
-    prompt = [ChatMessage("user", ctx.prompt("combine", question=question, notes=_fitting_notes(ctx, notes)))]
-    return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_max_tokens(ctx), repeat_penalty=1.1)).answer
+    prompt = [ChatMessage("user", _combining(ctx, question, _fitting_notes(ctx, notes)))]
+    return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_max_tokens(ctx))).answer
+
+
+def _combining(ctx: Context, question: str, notes: list[str]) -> str:
+    return ctx.prompt("combine", question=question, notes=notes, fence=fence(notes))
 
 
 def _fitting_notes(ctx: Context, notes: list[str]) -> list[str]:
@@ -105,7 +110,10 @@ def _result(
     document: WholeDocument, questions: list[str], answers: list[str | None], sources: list[Hit]
 ) -> dict[str, Any]:
     answered = [
-        {"question": question, **(nothing_found(()) if answer is None else result(question, answer, sources))}
+        {
+            "question": question,
+            **(nothing_found((), (), question) if answer is None else result(question, answer, sources)),
+        }
         for question, answer in zip(questions, answers, strict=True)
     ]
     text = "\n\n".join(f"**{one['question']}**\n\n{one['answer']}" for one in answered)
@@ -122,7 +130,9 @@ def _result(
 def _messages(
     ctx: Context, document: WholeDocument, question: str, text: str, part: int, parts: int
 ) -> list[ChatMessage]:
-    user = ctx.prompt("read", title=document.title, text=text, part=part, parts=parts, question=question)
+    plain = harmless(text)
+    values = {"title": " ".join(harmless(document.title).split()), "part": part, "parts": parts, "question": question}
+    user = ctx.prompt("read", text=plain, fence=fence([plain]) if text else LONGEST_FENCE, **values)
     return [ChatMessage("system", ctx.prompt("read-system")), ChatMessage("user", user)]
 
 

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from corpus.config import CorpusConfig
 from corpus.library import Library
+from corpus.recognition import Recognition
 from db.database import Database
 from db.events import Events
 from db.outlook import Outlook
@@ -54,6 +55,7 @@ from monk.services import Services, utc_now
 from monk.settings import Settings
 from monk.thinking import Thinker
 from monk.turns import Turns
+from monk.watching import Watcher
 from monk.workers import Workers
 
 if TYPE_CHECKING:
@@ -80,6 +82,7 @@ class Daemon:
     turns: Turns
     diary: EngineDiary
     pressure: PressureWatch
+    watcher: Watcher | None
 
 
 def serve(settings: Settings) -> int:
@@ -189,6 +192,7 @@ def assemble(
         library=library,
         forecaster=forecaster,
         night=night,
+        links=_links(settings),
         now=utc_now,
     )
     turns.report_with(reporter)
@@ -215,12 +219,21 @@ def assemble(
     )
     diary = EngineDiary(engine, events, utc_now)
     pressure = PressureWatch(pressure_limits(settings), turns.hold, turns.release)
-    return Daemon(services, workers, scribe, reader, alarms, night, clockwork, turns, diary, pressure)
+    watcher = _watcher(settings, reader)
+    return Daemon(services, workers, scribe, reader, alarms, night, clockwork, turns, diary, pressure, watcher)
 
 
 def pressure_limits(settings: Settings) -> dict[str, float]:
     """Percent by resource, as `pressure.py` wants them."""
     return {name: getattr(settings, f"{name}_pressure_percent") for name in ("memory", "io", "cpu")}
+
+
+def _watcher(settings: Settings, reader: Reader) -> Watcher | None:
+    """None when the corpus is to be read only when somebody asks."""
+    if settings.corpus_settle_seconds == 0:
+        return None
+    changed = partial(reader.request_sync, rebuild=False)
+    return Watcher(settings.corpus_folder, settings.corpus_settle_seconds, changed)
 
 
 def engine_config(settings: Settings) -> EngineConfig:
@@ -259,8 +272,16 @@ def corpus_config(settings: Settings) -> CorpusConfig:
         embedding_model=settings.embedding_model,
         chunk_tokens=settings.chunk_tokens,
         max_file_bytes=settings.max_document_bytes,
-        reading_timeout_seconds=settings.document_seconds,
+        reading_timeout_seconds=max(settings.document_seconds, settings.ocr_page_seconds + 10.0),
+        recognition=Recognition(settings.ocr_languages, settings.ocr_page_seconds),
     )
+
+
+def _links(settings: Settings) -> str | None:
+    """What a link to a passage begins with. With a token it leads through the page, which knows the token; a link cannot."""
+    if settings.socket is not None:
+        return None
+    return settings.url if settings.token is None else f"{settings.url}/#"
 
 
 def start(daemon: Daemon) -> None:
@@ -272,7 +293,9 @@ def start(daemon: Daemon) -> None:
     daemon.clockwork.start()
     daemon.night.start()
     daemon.pressure.start()
-    daemon.reader.request_sync()
+    daemon.reader.request_sync(rebuild=False)
+    if daemon.watcher is not None:
+        daemon.watcher.start()
 
 
 def stop(daemon: Daemon, seconds: float) -> None:
@@ -285,6 +308,8 @@ def stop(daemon: Daemon, seconds: float) -> None:
     daemon.diary.look()
     daemon.scribe.stop()
     daemon.night.stop()
+    if daemon.watcher is not None:
+        daemon.watcher.stop()
     daemon.reader.stop()
     daemon.services.library.close()
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from corpus.library import Library
-from corpus.sync import SyncProgress
+from corpus.sync_report import SyncProgress
 from db.events import Events
 from monk.errors import HomeUnusable, MonkError
 
@@ -25,6 +25,7 @@ class Reader:
         self._now = now
         self._changed = threading.Condition()
         self._asked = False
+        self._rebuild = False
         self._stopped = threading.Event()
         self._progress: dict[str, Any] = {
             "state": "idle",
@@ -41,10 +42,14 @@ class Reader:
         """Begin waiting for requests."""
         self._thread.start()
 
-    def request_sync(self) -> None:
-        """Begin a sync soon; a running one is followed by another, because the folder may have changed behind it."""
+    def request_sync(self, *, rebuild: bool = True) -> None:
+        """Begin a sync soon; a running one is followed by another, because the folder may have changed behind it.
+
+        Without `rebuild`, what only an older embedding model has read waits for the next request with it: the night's.
+        """
         with self._changed:
             self._asked = True
+            self._rebuild |= rebuild
             self._progress["state"] = "reading"
             self._changed.notify_all()
 
@@ -72,12 +77,12 @@ class Reader:
                 self._changed.wait_for(lambda: self._asked or self._stopped.is_set())
                 if self._stopped.is_set():
                     return
-                self._asked = False
-            self._sync()
+                rebuild, self._asked, self._rebuild = self._rebuild, False, False
+            self._sync(rebuild)
 
-    def _sync(self) -> None:
+    def _sync(self, rebuild: bool) -> None:
         try:
-            report = self._library.sync(progress=self._note, stop=self._stopped.is_set).to_json()
+            report = self._library.sync(self._note, self._stopped.is_set, rebuild=rebuild).to_json()
             if any(report.get(key) for key in ("added", "updated", "removed", "unreadable")):
                 self._events.tell("corpus", report, self._now())
             self._ended(error=None, code=None, last=report)

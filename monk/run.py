@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from corpus.library import Library, WholeDocument
-from corpus.retrieval import Hit
+from corpus.retrieval import EVERYWHERE, Hit
 from db.events import Events
+from db.library import DocumentFilter
 from db.models import Job
 from db.steps import Steps
 from jobs.context import Ask, ChatMessage, Said
@@ -106,8 +107,8 @@ class Run:
     def prompt_tokens(self, messages: list[ChatMessage]) -> int:
         return len(self._tools.engine.tokenize(self._segments(messages)))
 
-    def retrieve(self, query: str, limit: int) -> list[Hit]:
-        return self._tools.library.search(query, limit)
+    def retrieve(self, query: str, limit: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
+        return self._tools.library.search(query, limit, only)
 
     def document(self, name: str) -> WholeDocument:
         return self._tools.library.read_document(name)

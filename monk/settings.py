@@ -107,7 +107,19 @@ class Settings(BaseSettings):
         ByteSize(256 << 20), description="Larger files are not read"
     )
     document_seconds: Annotated[float, Field(gt=0, le=86400)] = Field(
-        300.0, description="Time one file may take to read"
+        300.0, description="Time one file, or each part of a long one, may take to read"
+    )
+
+    corpus_settle_seconds: Annotated[float, Field(ge=0, le=86400)] = Field(
+        5.0, description="The corpus is read when it was left alone this long after a change; 0: only when asked"
+    )
+    ocr_languages: str = Field(
+        "eng",
+        pattern=r"^[A-Za-z0-9_]+(\+[A-Za-z0-9_]+)*$",
+        description="Languages of scans as tesseract names them: eng+deu",
+    )
+    ocr_page_seconds: Annotated[float, Field(gt=0, le=3600)] = Field(
+        60.0, description="Time one page of a scan may take to read"
     )
 
     night: str = Field(

@@ -10,9 +10,10 @@ from typing import Any
 
 from sqlalchemy import select
 
-from corpus.retrieval import Hit
+from corpus.retrieval import EVERYWHERE, Hit
 from db.database import Database
 from db.events import Events
+from db.library import DocumentFilter
 from db.models import Job, Night, Report
 from db.outlook import Outlook
 from db.queue import NewJob, Queue
@@ -55,7 +56,7 @@ class SmallLibrary:
 
     text = "Decoding is bound by memory bandwidth, not by arithmetic."
 
-    def search(self, query: str, k: int = 8) -> list[Hit]:
+    def search(self, query: str, k: int = 8, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
         if not set(query.lower().split()) & set(self.text.lower().split()):
             return []
         hit = Hit(
@@ -74,7 +75,7 @@ class SmallLibrary:
             format="markdown",
             places=(),
         )
-        return [hit][:k]
+        return [] if only.folder else [hit][:k]
 
 
 class HandNight:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import codecs
 import re
 import unicodedata
+from collections.abc import Callable
+from typing import NamedTuple
 
 from monk.errors import DocumentUnreadable
 
@@ -35,21 +37,38 @@ _REMOVED: dict[int, None] = dict.fromkeys(_CONTROLS)
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
+class Encoding(NamedTuple):
+    """How bytes become text; what cannot be decoded becomes U+FFFD."""
+
+    name: str
+    skip_bytes: int = 0  # of a byte order mark
+
+
 def decode(data: bytes, declared: str | None = None) -> str:
     """The text of a file: by its BOM, as UTF-8, as `declared` in the file, else by its statistics.
 
     Raises DocumentUnreadable when the bytes are not text.
     """
-    for bom, encoding in _BOMS:
+    encoding = detected(data, lambda: _decodes(data, "utf-8"), declared)
+    return clean(data[encoding.skip_bytes :].decode(encoding.name, "replace"))
+
+
+def detected(data: bytes, is_utf8: Callable[[], bool], declared: str | None = None) -> Encoding:
+    """The encoding of a file that begins with `data`; `is_utf8` looks at all of it.
+
+    Raises DocumentUnreadable when the bytes are not text.
+    """
+    for bom, name in _BOMS:
         if data.startswith(bom):
-            return clean(data[len(bom) :].decode(encoding, "replace"))
+            return Encoding(name, len(bom))
     sample = data[:_SNIFF_BYTES]
     if sample.count(0) > len(sample) // _TEXT_PER_NUL:
         raise DocumentUnreadable("is not text; convert it to one of the formats the monk reads (see README)")
-    try:
-        return clean(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        return clean(_decode_other(data, declared))
+    if is_utf8():
+        return Encoding("utf-8")
+    if declared is not None and _decodes(data, declared):  # a wrong declaration is common: then statistics decide
+        return Encoding(declared)
+    return Encoding(_best_guess(data) or _almost_utf8(data))
 
 
 def clean(text: str) -> str:
@@ -60,16 +79,11 @@ def clean(text: str) -> str:
     return _SURROGATES.sub("\ufffd", text.translate(_REMOVED))
 
 
-def _decode_other(data: bytes, declared: str | None) -> str:
-    if declared is not None:
-        try:
-            return data.decode(declared)
-        except (LookupError, UnicodeDecodeError):
-            pass  # a wrong declaration is common; the statistics below decide
-    best = _best_guess(data)
-    if best is None:
-        return _almost_utf8(data)
-    return data.decode(best, "replace")
+def _decodes(data: bytes, name: str) -> bool:
+    try:
+        return isinstance(data.decode(name), str)
+    except (LookupError, ValueError):  # also of "encodings" that are none, such as base64
+        return False
 
 
 def _best_guess(data: bytes) -> str | None:
@@ -85,8 +99,8 @@ def _best_guess(data: bytes) -> str | None:
 
 
 def _almost_utf8(data: bytes) -> str:
-    """UTF-8 with a few broken bytes, which become U+FFFD. Raises DocumentUnreadable when it is not text at all."""
-    text = data.decode("utf-8", "replace")
+    """UTF-8, for text with a few broken bytes. Raises DocumentUnreadable when it is not text at all."""
+    text = data[:_SNIFF_BYTES].decode("utf-8", "replace")
     if text.count("\ufffd") > len(text) // 20:
         raise DocumentUnreadable("is not text in any known encoding; save it as UTF-8")
-    return text
+    return "utf-8"

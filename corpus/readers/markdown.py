@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _TITLE = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE)
+_FOOTNOTE = re.compile(r"^( {0,3})\[(?=\^)", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[`*]+|<[^<>]*>|\\(?=[^\w\s])")
 _KINDS: dict[str, BlockKind] = {
     "paragraph_open": "paragraph",
@@ -43,7 +44,8 @@ def _blocks(text: str, starts: list[int], body: int) -> list[Block]:
     skipped = bisect_right(starts, body) - 1
     headings = HeadingPath()
     blocks: list[Block] = []
-    for kind, first, last, token in _leaves(parser.parse(text[body:])):
+    source = _FOOTNOTE.sub(r"\1(", text[body:])  # a footnote is text; the parser would take it for a link's address
+    for kind, first, last, token in _leaves(parser.parse(source)):
         start, end = _trimmed(text, starts[first + skipped], _line_end(text, starts, last + skipped))
         if start >= end or (blocks and start < blocks[-1].end):
             continue

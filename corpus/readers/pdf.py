@@ -1,7 +1,8 @@
 """PDF: pdfium gives letters and boxes, the lines become paragraphs and headings, every block knows its page.
 
-Running headers and footers are dropped, words cut at line ends keep their hyphen and line break (a quotation is found all
-the same, see citations). A scan is recognised and named as one.
+Columns are read one after the other, running headers and footers dropped, footnotes put behind the paragraph they interrupt.
+Words cut at line ends keep their hyphen and line break (a quotation is found all the same, see citations). Pages that are
+pictures of text go to the OCR program, if there is one.
 """
 
 from __future__ import annotations
@@ -10,24 +11,32 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from statistics import median
 from typing import Any, NamedTuple
 
 from corpus.places import Anchor
 from corpus.readers.encoding import clean
+from corpus.readers.ocr import Recogniser
+from corpus.readers.pdf_columns import in_reading_order
 from corpus.readers.pdf_lines import Line, gathered
+from corpus.readers.pdf_outline import with_headings
+from corpus.readers.pdf_running import without_running_lines
+from corpus.readers.pdf_scan import ScannedPages
 from corpus.reading import BlockKind, Reading, ReadingBuilder
 from monk.errors import DocumentUnreadable
 
-_MIN_LETTERS_PER_PAGE = 24  # below this, over the whole file, the text is noise around pictures
 _HEADING_SIZE = 1.12  # times the size of the body text
 _MAX_HEADING_LENGTH = 160
 _PARAGRAPH_GAP = 1.35  # times the usual distance of two lines
 _SHORT_LINE = 0.86  # of the column: a sentence that ends here ends the paragraph
-_EDGE_LINES = 2  # lines at the top and bottom of a page that may be running headers or footers
+_NOTE_SIZE = 0.93  # times the size of the body text: smaller type at the end of a page may be footnotes
 _SENTENCE_END = re.compile(r"[.!?:;…。!?]['\"”»)\]]*$")
 _BULLET = re.compile(r"(?:[•●▪‣◦○■–—*-]|\(?\d{1,3}[.)]|\(?[a-z][.)])\s")
 _PAGE_NUMBER = re.compile(r"\W*(?:page|seite|стр\w*)\W{0,3}\d+\b.{0,12}$", re.IGNORECASE)
+_MIN_BOOKMARKS = 3  # an outline of fewer says nothing about the document's structure ...
+_BELOW_BOOKMARKS = 10  # ... one of more says all: large type is then a heading inside its sections
+_NOTE_MARK = re.compile(r"(?:\[?\d{1,3}[\].)]?|[*†‡§¶])\s{0,2}[^\W\d_]")
 _WORD = re.compile(r"\w{2,}")
 
 
@@ -39,20 +48,28 @@ class _Layout(NamedTuple):
     right: float
 
 
-def read(data: bytes) -> Reading:
-    """Blocks with headings by size of type; places are pages. Raises DocumentUnreadable for what has no text."""
+def read(data: bytes, recogniser: Recogniser | None = None) -> Reading:
+    """Blocks with headings by size of type; places are pages. Pages that are pictures go to `recogniser`.
+
+    Raises DocumentUnreadable for what has no text, WithoutOcr where only the OCR program is missing.
+    """
     with _opened(data) as document:
         title = clean(document.get_metadata_value("Title")).strip()
         has_form = bool(document.get_formtype())
         pages = [_lines(document, number) for number in range(len(document))]
-        empty = [number + 1 for number, lines in enumerate(pages) if not lines]
-    _check_text(pages, len(empty))
-    body_size = _body_size(pages)
+        if not pages:
+            raise DocumentUnreadable("has no pages")
+        scanned = ScannedPages(document, pages)
+        lost = scanned.recognise(recogniser)
+        outlined, num_bookmarks = with_headings(document, pages)
     builder = ReadingBuilder("page")
-    for kind, level, lines in _paragraphs(_without_running_lines(pages), body_size):
+    for kind, level, lines in _paragraphs(without_running_lines(outlined), _body_size(pages)):
         text, anchors = _joined(lines)
-        builder.add(kind, text, anchors, level)
-    return builder.finish(title, "pdf", num_pages=len(pages), lost=_lost(empty, has_form))
+        below = _BELOW_BOOKMARKS if num_bookmarks >= _MIN_BOOKMARKS and lines[0].heading is None else 0
+        builder.add(kind, text, anchors, below + level)
+    if has_form:
+        lost += ("what was filled into form fields",)
+    return replace(builder.finish(title, "pdf", num_pages=len(pages), lost=lost), wanted_ocr=scanned.wanted_ocr)
 
 
 class _opened:
@@ -85,37 +102,10 @@ def _lines(document: Any, number: int) -> list[Line]:
     except pypdfium2.PdfiumError:
         return []
     try:
-        return gathered(text_page, number + 1)
+        return in_reading_order(gathered(text_page, number + 1))
     finally:
         text_page.close()
         page.close()
-
-
-def _check_text(pages: list[list[Line]], num_empty: int) -> None:
-    letters = "".join(line.text for lines in pages for line in lines)
-    words = sum(len(word) for word in _WORD.findall(letters))
-    if not pages:
-        raise DocumentUnreadable("has no pages")
-    if not letters or (num_empty and words < _MIN_LETTERS_PER_PAGE * len(pages)):
-        raise DocumentUnreadable(
-            f"holds no text on its {len(pages)} page{'s' if len(pages) > 1 else ''}: a scan, or drawings only; "
-            "run it through OCR (ocrmypdf in.pdf out.pdf) and put the result here"
-        )
-    if words * 3 < len(letters.replace(" ", "")):
-        raise DocumentUnreadable(
-            "has letters that cannot be told apart (its fonts carry no mapping to text); run it through OCR "
-            "(ocrmypdf --force-ocr in.pdf out.pdf)"
-        )
-
-
-def _lost(empty: list[int], has_form: bool) -> tuple[str, ...]:
-    lost = []
-    if empty:
-        shown = ", ".join(map(str, empty[:8])) + (" ..." if len(empty) > 8 else "")
-        lost.append(f"page{'s' if len(empty) > 1 else ''} {shown}: no text (scanned or blank)")
-    if has_form:
-        lost.append("what was filled into form fields")
-    return tuple(lost)
 
 
 def _body_size(pages: list[list[Line]]) -> float:
@@ -127,42 +117,37 @@ def _body_size(pages: list[list[Line]]) -> float:
     return sizes.most_common(1)[0][0]
 
 
-def _without_running_lines(pages: list[list[Line]]) -> list[list[Line]]:
-    """Drops what stands at the same edge of at least half of the pages, whatever number is in it."""
-    if len(pages) < 4:
-        return pages
-    counts = Counter(key for lines in pages for key in {_running_key(line) for line in _edge(lines)})
-    running = {key for key, count in counts.items() if count >= max(3, len(pages) // 2)}
-    return [_kept(lines, running) for lines in pages]
-
-
-def _kept(lines: list[Line], running: set[tuple[str, int]]) -> list[Line]:
-    edge = {id(line) for line in _edge(lines) if _running_key(line) in running}
-    kept = [line for line in lines if id(line) not in edge]
-    return kept or lines  # a page of nothing else says something after all
-
-
-def _edge(lines: list[Line]) -> list[Line]:
-    by_height = sorted(lines, key=lambda line: -line.bottom)
-    return by_height[:_EDGE_LINES] + by_height[_EDGE_LINES:][-_EDGE_LINES:]
-
-
-def _running_key(line: Line) -> tuple[str, int]:
-    return re.sub(r"\d+", "#", line.text), round(line.bottom / 4)
-
-
 def _paragraphs(pages: list[list[Line]], body_size: float) -> Iterator[tuple[BlockKind, int, list[Line]]]:
-    """(kind, heading level, lines) in order; a paragraph may go on over the end of a page."""
+    """(kind, heading level, lines) in order; a paragraph may go on over the end of a page, past the footnotes there."""
     current: list[Line] = []
-    for lines in pages:
+    waiting: list[list[Line]] = []  # footnotes
+    for page in pages:
+        lines, notes = _parted(page, body_size)
         layout = _layout(lines)
         for line in lines:
             if current and _begins(current[-1], line, layout):
                 yield _classified(current, body_size)
-                current = []
+                yield from (("paragraph", 0, note) for note in waiting)
+                current, waiting = [], []
             current.append(line)
+        waiting += notes
     if current:
         yield _classified(current, body_size)
+    yield from (("paragraph", 0, note) for note in waiting)
+
+
+def _parted(lines: list[Line], body_size: float) -> tuple[list[Line], list[list[Line]]]:
+    """(the page without its footnotes, the footnotes): small type at its end that begins with a mark."""
+    small = list(itertools.takewhile(lambda line: line.size < _NOTE_SIZE * body_size, reversed(lines)))[::-1]
+    first = next((number for number, line in enumerate(small) if _NOTE_MARK.match(line.text)), None)
+    if first is None or len(small) == len(lines):
+        return lines, []
+    notes: list[list[Line]] = []
+    for line in small[first:]:
+        if _NOTE_MARK.match(line.text) or not notes:
+            notes.append([])
+        notes[-1].append(line)
+    return lines[: len(lines) - len(small) + first], notes
 
 
 def _layout(lines: list[Line]) -> _Layout:
@@ -177,6 +162,10 @@ def _layout(lines: list[Line]) -> _Layout:
 
 def _begins(above: Line, line: Line, layout: _Layout) -> bool:
     """Whether `line` begins a new paragraph after `above`."""
+    if line.heading != above.heading:
+        return True
+    if line.begins is not None and line.page == above.page:
+        return line.begins
     if abs(line.size - above.size) > 0.1 * max(line.size, above.size) or _BULLET.match(line.text):
         return True
     ended = bool(_SENTENCE_END.search(above.text))
@@ -185,10 +174,12 @@ def _begins(above: Line, line: Line, layout: _Layout) -> bool:
     scale = max(1.0, line.size / layout.size) if layout.size else 1.0  # large type stands further apart
     if layout.pitch and above.bottom - line.bottom > _PARAGRAPH_GAP * layout.pitch * scale:
         return True
-    return ended and above.right < _SHORT_LINE * layout.right
+    return ended and above.right < _SHORT_LINE * (above.edge or layout.right)
 
 
 def _classified(lines: list[Line], body_size: float) -> tuple[BlockKind, int, list[Line]]:
+    if lines[0].heading is not None:
+        return "heading", lines[0].heading[0], lines
     size = lines[0].size
     length = sum(len(line.text) for line in lines)
     is_number = bool(_PAGE_NUMBER.match(lines[0].text))

@@ -1,7 +1,9 @@
-"""The letters of one PDF page as lines with a box, a size and a page number. The only file that knows pdfium's characters."""
+"""The letters of one PDF page as pieces of lines, each with a box, a size and a page number. The only file that knows
+pdfium's characters."""
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -11,12 +13,13 @@ from corpus.readers.encoding import clean
 
 _CUT_WORD = "\x02"  # what pdfium puts for a hyphen at a line end, in the place of hyphen and line break
 _LEADERS = re.compile(r"(?:\s*[.·…_]){5,}")  # "Contents . . . . . 7"
+_WIDE_GAP = 1.0  # times the size of type: wider than the space of a justified line, narrower than between two columns
 _SPACES = re.compile(r"[ \t\u00a0]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of type. Lengths in points, `bottom` counts from the page's lower edge."""
+    """A line of type or a piece of one. Lengths in points, `bottom` counts from the page's lower edge."""
 
     text: str
     page: int
@@ -24,23 +27,37 @@ class Line:
     right: float
     bottom: float
     size: float
+    edge: float | None = None  # right edge of the column it stands in; None: of the page
+    begins: bool | None = None  # whether it begins a paragraph, where that is known
+    heading: tuple[int, int] | None = None  # (level, number of the bookmark), where the outline names it
 
 
 def gathered(text_page: Any, page: int) -> list[Line]:
-    """The lines of a page in the order of the file, pieces of one row joined."""
+    """The pieces of a page in the order of the file. A row of type is one piece, or several with wide gaps between them."""
     import pypdfium2.raw as pdfium
 
     codes = [pdfium.FPDFText_GetUnicode(text_page, index) for index in range(text_page.count_chars())]
     lines: list[Line] = []
     for start, end, cut in _spans(codes):
-        line = _line(text_page, codes, start, end, cut, page)
-        if line is None:
-            continue
-        if lines and _same_row(lines[-1], line):
-            lines[-1] = _beside(lines[-1], line)
-        else:
-            lines.append(line)
+        bounds = [start, *_gaps(text_page, codes, start, end), end]
+        for left, right in itertools.pairwise(bounds):
+            line = _line(text_page, codes, left, right, cut and right == end, page)
+            if line is not None:
+                lines.append(line)
     return lines
+
+
+def _gaps(text_page: Any, codes: list[int], start: int, end: int) -> list[int]:
+    """Where a line is interrupted: spaces between letters that stand far from each other."""
+    gaps = []
+    for index in range(start + 1, end - 1):
+        if codes[index] == 0x20 and codes[index - 1] > 0x20 and codes[index + 1] > 0x20:
+            before = text_page.get_charbox(index - 1, loose=True)
+            after = text_page.get_charbox(index + 1, loose=True)
+            size = max(abs(before[3] - before[1]), abs(after[3] - after[1]))
+            if after[0] - before[2] > _WIDE_GAP * size:
+                gaps.append(index)
+    return gaps
 
 
 def _spans(codes: list[int]) -> list[tuple[int, int, bool]]:
@@ -81,22 +98,3 @@ def _text(codes: list[int]) -> str:
     text = "".join(map(chr, codes)).replace("\u00ad", "-").replace("\ufffe", "-")
     text = clean("".join(char for char in text if unicodedata.category(char) not in ("Co", "Cn")))
     return _SPACES.sub(" ", _LEADERS.sub(" ... ", text.replace("\n", " "))).strip()
-
-
-def _same_row(first: Line, second: Line) -> bool:
-    overlap = min(first.bottom + first.size, second.bottom + second.size) - max(first.bottom, second.bottom)
-    return second.left >= first.right - 1.0 and overlap > 0.5 * min(first.size, second.size)
-
-
-def _beside(first: Line, second: Line) -> Line:
-    """Two pieces of one row. A wide gap is a column of a table."""
-    wide = second.left - first.right > 2.0 * first.size
-    larger = first if len(first.text) >= len(second.text) else second
-    return Line(
-        text=first.text + ("\t" if wide else " ") + second.text,
-        page=first.page,
-        left=first.left,
-        right=max(first.right, second.right),
-        bottom=larger.bottom,
-        size=larger.size,
-    )

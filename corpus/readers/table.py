@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import BinaryIO
 
-from corpus.places import Places
-from corpus.readers.encoding import decode
+from corpus.readers.text import in_parts
 from corpus.reading import Block, Reading
 
+_MAX_HEADING = 200  # characters
 _ROW = re.compile(r"\S[^\n]*")
 
 
-def read(data: bytes) -> Reading:
+def parts(file: BinaryIO) -> Iterator[Reading]:
     """One block per line, headed by the first line's columns."""
-    text = decode(data)
-    rows = list(_ROW.finditer(text))
-    columns = " ".join(rows[0].group().split())[:200] if rows else ""
-    blocks = tuple(Block("table", row.start(), row.end(), (columns,)) for row in rows)
-    return Reading("", "table", text, blocks, Places("line"))
+    heading: list[str] = []
+
+    def blocks_of(text: str) -> list[Block]:
+        rows = list(_ROW.finditer(text))
+        if rows and not heading:
+            heading.append(" ".join(rows[0].group()[:_MAX_HEADING].split()))
+        return [Block("table", row.start(), row.end(), tuple(heading)) for row in rows]
+
+    return in_parts(file, "table", blocks_of)

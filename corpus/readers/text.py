@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
 
 from corpus.places import Places
-from corpus.readers.encoding import decode
+from corpus.readers.stream import pieces
 from corpus.reading import Block, BlockKind, HeadingPath, Reading
 
 _LINE_ENDS = frozenset("{};|+\\")
@@ -16,17 +18,28 @@ _ADORNMENT = re.compile(r"\n[ \t]*([=\-~])\1{2,}[ \t]*\Z")
 _PARAGRAPH = re.compile(r"\S[^\n]*(?:\n[^\S\n]*+\S[^\n]*)*")  # begins at a letter: linear in a sea of spaces
 
 
-def read(data: bytes) -> Reading:
+def parts(file: BinaryIO) -> Iterator[Reading]:
     """Blocks are paragraphs, under what looks like a heading; a stretch of source code is one too, and keeps its lines."""
-    text = decode(data)
     headings = HeadingPath()
+    yield from in_parts(file, "text", lambda text: _blocks(text, headings))
+
+
+def in_parts(file: BinaryIO, format: str, blocks_of: Callable[[str], list[Block]]) -> Iterator[Reading]:
+    """A Reading for each piece of a text file, in order; lines count through."""
+    offset, line = 0, 1
+    for text in pieces(file):
+        yield Reading("", format, text, tuple(blocks_of(text)), Places("line", first=line), offset=offset)
+        offset, line = offset + len(text), line + text.count("\n")
+
+
+def _blocks(text: str, headings: HeadingPath) -> list[Block]:
     blocks: list[Block] = []
     for block in paragraphs(text, 0, len(text), ()):
         level = _heading_level(text[block.start : block.end])
         if level:
             headings.enter(level, _ADORNMENT.sub("", text[block.start : block.end]))
         blocks.append(Block("heading" if level else block.kind, block.start, block.end, headings.path))
-    return Reading("", "text", text, tuple(blocks), Places("line"))
+    return blocks
 
 
 def _heading_level(paragraph: str) -> int:

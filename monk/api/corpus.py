@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from corpus.retrieval import Hit
 from db.library import LibraryTables
+from jobs import fields
 from monk.api.moments import iso
 from monk.api.parts import parts_of
 from monk.api.wire import JsonResponse
@@ -27,6 +29,11 @@ class Lookup(BaseModel):
 
     q: str = Field(min_length=1, max_length=10_000)
     k: int = Field(5, ge=1, le=100)
+    folder: str = Field("", max_length=4096)
+    type: fields.Names = Field([])
+    file: fields.Names = Field([])
+    since: datetime | date | None = None
+    until: datetime | date | None = None
 
 
 @router.get("/corpus")
@@ -48,7 +55,8 @@ def search(request: Request, query: Annotated[Lookup, Query()]) -> Response:
     """The passages nearest to a question, best first."""
     if not query.q.strip() or "\x00" in query.q:
         raise InvalidInput("q is empty or contains U+0000; write what to look for", param="q")
-    hits = parts_of(request).services.library.search(query.q, query.k)
+    only = fields.Only(folder=query.folder, types=query.type, files=query.file, since=query.since, until=query.until)
+    hits = parts_of(request).services.library.search(query.q, query.k, fields.documents(only))
     return JsonResponse({"query": query.q, "hits": [_hit(hit) for hit in hits]})
 
 

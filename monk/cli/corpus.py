@@ -42,17 +42,30 @@ def sync(
 def search(
     query: Annotated[str, typer.Argument(help="What to look for, in words of your own.")],
     limit: Annotated[int, typer.Option("-k", "--limit", min=1, max=100, help="How many passages.")] = 5,
+    folder: Annotated[str | None, typer.Option(metavar="PATH", help="Only in this folder of the corpus.")] = None,
+    type_: Annotated[
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only pdf, md, html ...; may be given again.")
+    ] = None,
+    file: Annotated[
+        list[str] | None, typer.Option(metavar="PATH", help="Only in this file; may be given again.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="Only in files changed since 2026-01-31.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Only in files changed before then.")] = None,
     json: AsJson = False,
 ) -> None:
     """Show the passages nearest to a question, best first.
 
     monk corpus search "memory of the KV cache"
+
+    monk corpus search "notice period" --folder contracts --type pdf --since 2026-01-01
     """
     from monk.cli.session import connect
     from monk.cli.terminal import one_line, say, say_json
 
     with connect() as daemon:
-        answer = daemon.get("/corpus/search", q=query, k=limit)
+        answer = daemon.get(
+            "/corpus/search", q=query, k=limit, folder=folder, type=type_, file=file, since=since, until=until
+        )
     if json:
         say_json(answer)
         return

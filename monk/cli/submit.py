@@ -27,6 +27,14 @@ def submit(
     question: Annotated[
         list[str] | None, typer.Option(metavar="TEXT", help="What to ask it; may be given again.")
     ] = None,
+    folder: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Look only into this folder of the corpus (answer).")
+    ] = None,
+    type_: Annotated[
+        list[str] | None, typer.Option("--type", metavar="TYPE", help="Only into pdf, md ...; may be given again.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="Only into files changed since 2026-01-31.")] = None,
+    until: Annotated[str | None, typer.Option(metavar="DATE", help="Only into files changed before then.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="A word to find it by; may be given again.")
     ] = None,
@@ -63,6 +71,7 @@ def submit(
     from monk.cli.session import connect, moment_from
 
     kind, given = kind_and_input(text, kind, input_, document, question)
+    given = looking_into(given, _given(folder=folder, types=type_ or None, since=since, until=until))
     budget = _given(tokens=tokens, minutes=minutes, samples=samples)
     job = _given(
         kind=kind,
@@ -102,6 +111,15 @@ def kind_and_input(
         return kind or "answer", _object(input_)
     assert text is not None
     return _plain(sys.stdin.read() if text == "-" else text, kind or "answer")
+
+
+def looking_into(given: dict[str, Any], only: dict[str, Any]) -> dict[str, Any]:
+    """The input with what restricts its documents. Raises InvalidInput where it already says so itself."""
+    from monk.errors import InvalidInput
+
+    if only and "only" in given:
+        raise InvalidInput('--input holds "only" already; say there which documents, or leave it out', param="only")
+    return {**given, "only": only} if only else given
 
 
 def _plain(text: str, kind: str) -> tuple[str, dict[str, Any]]:

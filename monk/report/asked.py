@@ -6,6 +6,7 @@ Tolerant of every shape: a kind written by the owner promises no more than an `a
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
@@ -20,6 +21,7 @@ QUESTION_CHARACTERS = 4_000
 ANSWER_CHARACTERS = 100_000
 QUOTE_CHARACTERS = 2_000
 SAMPLE_CHARACTERS = 2_000
+_PASSAGE = re.compile(r"[0-9a-f]{32}")
 Time = Callable[[datetime | None], str | None]
 
 
@@ -116,7 +118,13 @@ def _citation(citation: dict[str, Any]) -> dict[str, Any]:
         "line": _whole(citation.get("line")),
         "quote": cut(plain(citation.get("quote")), QUOTE_CHARACTERS),
         "verified": citation.get("verified") is True,
+        "passage": _passage_id(citation.get("passage")),
     }
+
+
+def _passage_id(value: Any) -> str | None:
+    """The id of a stored passage; None for what is none: it becomes a part of a link."""
+    return value if isinstance(value, str) and _PASSAGE.fullmatch(value) else None
 
 
 def _sample(sample: Sample) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def view(data: Data) -> View:
         tally=_tally(data),
         times=f"Times are {data['time_zone']} ({words.offset(until)}).",
         empty=bool(data["empty"]),
-        done=[done(job, until) for job in data["done"]],
+        done=[done(job, until, data.get("links")) for job in data["done"]],
         failed=[failed(job, until) for job in data["failed"]],
         cancelled=[cancelled(job, until) for job in data["cancelled"]],
         left=[left(job, until) for job in data["left"]],

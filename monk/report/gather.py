@@ -5,6 +5,7 @@ scrubbed of control characters but not escaped. A field may be null where nothin
 meaning of one changes only with the schema's number.
 
     schema, since, until, created_at, time_zone
+    links                    where passages are opened: the daemon's address, or null when a browser cannot reach it
     empty                    nothing happened and nothing is left
     night                    the newest of `nights`, or null
     nights[]                 id, reason, opened_at, closes_at, closed_at, open_seconds, clock_shift_seconds
@@ -15,7 +16,8 @@ meaning of one changes only with the schema's number.
         ended_at, deadline, took_seconds, attempts, errors, late_by_seconds, adapter, steps
         cost                 thoughts, prompt_tokens, prefilled_tokens, decoded_tokens, prefill_seconds, decode_seconds,
                              resumes, cut_by_limit
-        done                 answer (Markdown), answer_characters, found, citations[] {file, page, line, quote, verified},
+        done                 answer (Markdown), answer_characters, found, citations[] {file, page, line, quote, verified,
+                             passage},
                              unsupported[], parts[] {question and the five before}, votes[] {answer, count}, decided_by,
                              num_samples, best_sample (from 0), samples[], reasoning
         failed               error {code, message, param}, what_to_do
@@ -62,6 +64,7 @@ class Surroundings:
     engine: dict[str, Any]
     embedding_model: str | None
     forecaster: Forecaster
+    links: str | None
 
 
 def gather(reporting: Reporting, window: Window, told: Told | None, around: Surroundings) -> dict[str, Any]:
@@ -76,6 +79,7 @@ def gather(reporting: Reporting, window: Window, told: Told | None, around: Surr
         "until": time(until),
         "created_at": time(around.now),
         "time_zone": str(around.zone),
+        "links": around.links,
         "nights": [_night(night, until, around.zone) for night in seen.nights],
         "next_night_at": time(around.next_night_at),
         "counts": _counts(seen),

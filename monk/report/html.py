@@ -1,4 +1,5 @@
-"""The report as one HTML file that asks nobody for anything: no script, no link out, no image, styles inside.
+"""The report as one HTML file that asks nobody for anything: no script, no image, styles inside. The only
+links that leave it lead to the daemon that wrote it: a citation to its passage.
 
 Jinja escapes everything; the only markup let in from outside is what `prose.to_html` wrote of a model's Markdown.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,7 +21,12 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def to_page(report: View) -> str:
     """The whole page."""
-    return _environment().get_template("report.html").render(report=report)
+    return render("report.html", report=report)
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of this folder with values, every one escaped."""
+    return _environment().get_template(template).render(**values)
 
 
 @cache

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import urlencode
 
+from jobs.phrases import phrase
 from monk.report import words
 from monk.report.scrub import one_line
 from monk.report.view import Block, Fold, JobView, Quote
@@ -14,11 +16,14 @@ TITLE_CHARACTERS = 140
 Data = dict[str, Any]
 
 
-def done(job: Data, until: datetime) -> JobView:
-    """A job with its answer, or its answers part by part."""
+def done(job: Data, until: datetime, links: str | None) -> JobView:
+    """A job with its answer, or its answers part by part. `links`: what a link to a passage begins with."""
     parts = job.get("parts") or []
     several = parts if len(parts) > 1 else [{**job, "question": ""}]
-    blocks = [_block(part, f"{job['id']}-{i}") for i, part in enumerate(several, 1)]
+    blocks = [
+        _block(part, f"{job['id']}-{i}", links, part["question"] or job["question"])
+        for i, part in enumerate(several, 1)
+    ]
     return JobView(
         **_common(job),
         when=_asked(job, until) + (f", done {words.moment(_time(job['ended_at']), until)}"),
@@ -31,15 +36,26 @@ def done(job: Data, until: datetime) -> JobView:
     )
 
 
-def _block(part: Data, anchor: str) -> Block:
-    quotes = [
-        Quote(number, citation["file"], _place(citation), citation["quote"], citation["verified"])
-        for number, citation in enumerate(part["citations"], 1)
-    ]
+def _block(part: Data, anchor: str, links: str | None, question: str) -> Block:
+    """One answer; what is said around it is in the language of the question."""
+    quotes = [_quote(number, citation, links, question) for number, citation in enumerate(part["citations"], 1)]
     note = "" if part["answer"] else "No answer was given."
     if part["answer_characters"] > len(part["answer"]):
         note = f"Cut here: {words.number(part['answer_characters'])} characters in all, kept with the job."
-    return Block(anchor, part["question"], part["answer"], note, quotes, part["unsupported"])
+    aside = phrase("aside", question)
+    return Block(anchor, part["question"], part["answer"], note, quotes, part["unsupported"], aside)
+
+
+def _quote(number: int, citation: Data, links: str | None, question: str) -> Quote:
+    return Quote(
+        number=number,
+        file=citation["file"],
+        place=_place(citation),
+        text=citation["quote"],
+        verified=citation["verified"],
+        mark=phrase("verified" if citation["verified"] else "unverified", question),
+        link=link_to(citation, links),
+    )
 
 
 def _place(citation: Data) -> str:
@@ -47,6 +63,16 @@ def _place(citation: Data) -> str:
         if citation[unit] is not None:
             return f"{unit} {citation[unit]}"
     return ""
+
+
+def link_to(citation: Data, links: str | None) -> str:
+    """The address at which the daemon shows the passage of a citation; empty where it cannot be reached by a browser."""
+    if links is None:
+        return ""
+    if passage := citation.get("passage"):
+        return f"{links}/corpus/passages/{passage}"
+    place = {unit: citation[unit] for unit in ("page", "line") if citation[unit] is not None}
+    return f"{links}/corpus/passages?{urlencode({'file': citation['file'], **place})}" if citation["verified"] else ""
 
 
 def _vote_title(job: Data) -> str:

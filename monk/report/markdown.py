@@ -74,14 +74,16 @@ def _block(block: Block) -> list[Lines]:
     for quote in block.quotes:
         blocks += [[_source(quote)], quoted(literal(quote.text).split("\n"))]
     if block.unsupported:
-        blocks += [["The model also said this, which the documents do not bear out:"]]
+        blocks += [[escape(block.aside)]]
         blocks += [[f"- {escape(' '.join(text.split()))}" for text in block.unsupported]]
     return blocks
 
 
 def _source(quote: Quote) -> str:
     place = f", {quote.place}" if quote.place else ""
-    return f"**[{quote.number}]** {code(quote.file) or 'no file'}{place} {'✓' if quote.verified else '✗'} {quote.mark}"
+    link = f" <{quote.link}>" if quote.link else ""
+    mark = f"{'✓' if quote.verified else '✗'} {quote.mark}"
+    return f"**[{quote.number}]** {code(quote.file) or 'no file'}{place} {mark}{link}"
 
 
 def _failed(job: JobView) -> list[Lines]:

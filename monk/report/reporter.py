@@ -55,9 +55,10 @@ class MorningReporter:
         library: Shelf,
         forecaster: Forecaster,
         night: NightKeeper,
+        links: str | None = None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`folder` holds the files; `zone` is the night's."""
+        """`folder` holds the files; `zone` is the night's; `links`: what a link to `/corpus/passages` begins with."""
         self._reporting = Reporting(database)
         self._reports = Reports(database)
         self._events = Events(database)
@@ -67,6 +68,7 @@ class MorningReporter:
         self._forecaster = forecaster
         self._library = library
         self._night = night
+        self._links = links
         self._now = now
         self._writing = threading.Lock()
 
@@ -116,7 +118,9 @@ class MorningReporter:
     def _surroundings(self, now: datetime) -> Surroundings:
         embedding_model = one_line(self._library.status().embedding_model, 200)
         opens_at = self._night.next_open_at()
-        return Surroundings(self._zone, now, opens_at, self._engine_facts(), embedding_model, self._forecaster)
+        return Surroundings(
+            self._zone, now, opens_at, self._engine_facts(), embedding_model, self._forecaster, self._links
+        )
 
     def _engine_facts(self) -> dict[str, Any]:
         status = self._engine.status()

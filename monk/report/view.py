@@ -18,10 +18,8 @@ class Quote:
     place: str
     text: str
     verified: bool
-
-    @property
-    def mark(self) -> str:
-        return "found in the document" if self.verified else "not verified"
+    mark: str  # whether it was verified, in words
+    link: str = ""  # http(s) address of the daemon, percent-encoded, or empty
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +32,7 @@ class Block:
     note: str
     quotes: list[Quote]
     unsupported: list[str]
+    aside: str  # the line above them
 
 
 @dataclass(frozen=True, slots=True)

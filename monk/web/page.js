@@ -117,8 +117,7 @@ async function showReport() {
 
 async function openReport(event) {
   event.preventDefault();
-  find("reader-text").textContent = await (await call("/reports/latest.md")).text();
-  find("reader").showModal();
+  show("The latest report", await (await call("/reports/latest.md")).text());
 }
 
 async function showKinds() {
@@ -248,7 +247,35 @@ function citations(cited) {
     make("span", { className: "number", textContent: `[${index + 1}]` }),
     make("div", {},
       make("q", { textContent: one.quote }),
-      make("cite", { textContent: [one.file, one.page ? `page ${one.page}` : null, one.line ? `line ${one.line}` : null].filter(Boolean).join(", ") })))));
+      make("cite", {}, passageLink(one))))));
+}
+
+function passageLink(one) {
+  const place = one.page ? { page: one.page } : one.line ? { line: one.line } : {};
+  const path = /^[0-9a-f]{32}$/.test(one.passage || "") ? `/corpus/passages/${one.passage}`
+    : `/corpus/passages?${new URLSearchParams({ file: one.file, ...place })}`;
+  const words = [one.file, ...Object.entries(place).map(([unit, number]) => `${unit} ${number}`)].join(", ");
+  const link = make("a", { href: path, textContent: words });
+  link.onclick = (event) => { event.preventDefault(); openPassage(path); };  // read here: a link cannot carry the token
+  return link;
+}
+
+async function openPassage(path) {
+  try {
+    const found = await (await call(path, { headers: { Accept: "application/json" } })).json();
+    const [[unit, number]] = Object.entries(found.place);
+    show("A passage", `${found.file}, ${unit} ${number}\n${found.heading}\n\n${found.text}`);
+  } catch (error) { show("A passage", error.message); }
+}
+
+function show(label, text) {
+  find("reader").setAttribute("aria-label", label);
+  find("reader-text").textContent = text;
+  if (!find("reader").open) find("reader").showModal();
+}
+
+function followHash() {  // links of the report lead here where a token is needed
+  if (location.hash.startsWith("#/corpus/passages")) openPassage(location.hash.slice(1));
 }
 
 function retryButton(job) {
@@ -356,6 +383,8 @@ find("token-form").addEventListener("submit", (event) => {
   location.reload();
 });
 
+window.addEventListener("hashchange", followHash);
+
 find("more").addEventListener("click", () => act(find("more"), olderAnswers));
 
 async function begin() {
@@ -363,6 +392,7 @@ async function begin() {
     await refreshStatus();
     await Promise.all([showKinds(), showReport(), refreshAnswers()]);
     await refreshJobs();
+    followHash();
   } catch (error) {
     if (error.status === 401) return;
     find("tonight").textContent = `The daemon does not answer: ${error.message}`;

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from corpus.folder import CorpusFile, OutOfReach, TryAgain, find, scan
+from corpus.parts import PART_CHARACTERS
 from corpus.process import ReadingProcess
 from monk.errors import DocumentUnreadable
 
@@ -73,12 +74,45 @@ def test_a_killed_process_is_replaced_and_the_document_read_after_all(folder: Pa
 
 def test_a_document_that_needs_too_much_memory_is_named_and_the_next_one_read(folder: Path) -> None:
     reader = ReadingProcess(folder, 60.0, 400 * MIB)
-    with (folder / "big.txt").open("wb") as file:
+    with (folder / "big.html").open("wb") as file:
         file.truncate(500 * MIB)
     with pytest.raises(TryAgain, match="400 MiB"):
-        reader.read(file_of(folder, "big.txt"))
+        reader.read(file_of(folder, "big.html"))
     assert reader.read(file_of(folder, "a.md"))[0].title == "Title"
     reader.close()
+
+
+def test_a_text_larger_than_its_memory_is_read_part_by_part(folder: Path) -> None:
+    line = "Тысяча слов о ночи and as many about the day, which is shorter.\n"
+    with (folder / "long.txt").open("w") as file:
+        for _ in range(110):
+            file.write(line * 20_000 + "\n")
+    size = (folder / "long.txt").stat().st_size
+    reader = ReadingProcess(folder, 60.0, 160 * MIB)  # of addresses, the interpreter included
+    assert size > 160 * MIB
+    num_characters = 0
+    for part in reader.parts(file_of(folder, "long.txt")):
+        assert len(part.reading.text) <= PART_CHARACTERS and part.reading.offset == num_characters
+        num_characters += len(part.reading.text)
+    assert num_characters == 110 * (20_000 * len(line) + 1)
+    assert part.reading.place_at(len(part.reading.text) - 2).number == 110 * 20_001 - 1
+    reader.close()
+
+
+def test_one_endless_line_is_read_part_by_part(folder: Path) -> None:
+    (folder / "line.txt").write_text("word " * 4_000_000)
+    reader = ReadingProcess(folder, 60.0, 256 * MIB)
+    parts = [part.reading for part in reader.parts(file_of(folder, "line.txt"))]
+    assert len(parts) >= 4 and all(part.text.startswith("word") for part in parts)
+    reader.close()
+
+
+def test_asking_for_another_document_in_the_middle_of_a_long_one_is_answered(
+    folder: Path, reader: ReadingProcess
+) -> None:
+    (folder / "long.txt").write_text("many words here\n" * 600_000)
+    assert not next(reader.parts(file_of(folder, "long.txt"))).is_last
+    assert reader.read(file_of(folder, "a.md"))[0].title == "Title"
 
 
 def test_a_document_that_crashes_its_reader_is_told_as_such(folder: Path, reader: ReadingProcess) -> None:

@@ -19,7 +19,7 @@ from corpus.config import CorpusConfig
 from corpus.embedding import HashingEmbedder
 from corpus.library import Library
 from corpus.store import VectorStore
-from corpus.sync import SyncProgress
+from corpus.sync_report import SyncProgress
 from db.database import Database
 from db.library import DocumentFilter, LibraryTables
 from monk.errors import Conflict, DocumentUnreadable, NotFound

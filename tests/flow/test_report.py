@@ -253,7 +253,7 @@ def test_every_fact_of_a_night_stands_in_all_three_formats(house: House) -> None
             "Europe/Moscow (UTC+03:00)",
         ),
         *("Что ограничивает скорость?", "Память — это узкое место.", "отчёт|2024.pdf", "page 12", "line 7", "maybe"),
-        *("found in the document", "not verified", "Луна из сыра.", "What is six times seven?", "42: 4 samples"),
+        *("найдено в документе", "не проверено", "Луна из сыра.", "What is six times seven?", "42: 4 samples"),
         *("The vote of 5 samples", "tale.docx", "Who?", "Anna", "When?", "It does not say."),
         *(
             "document_unreadable: scan.pdf: no text in it",
@@ -301,6 +301,7 @@ def test_the_data_is_raw_numbers_and_times_with_the_nights_offset(house: House) 
         "line": None,
         "quote": "Память — это узкое место.",
         "verified": True,
+        "passage": None,
     }
     waiting = next(job for job in data["left"] if job["state"] == "waiting")
     assert waiting["ready_at"] == "2026-11-26T07:00:00+03:00"
@@ -474,6 +475,47 @@ def test_the_page_asks_nobody_for_anything(house: House) -> None:
     anchors = re.findall(r'href="#([^"]+)"', page)
     assert anchors
     assert all(f'id="{anchor}"' in page for anchor in anchors)
+
+
+def test_a_citation_leads_to_its_passage_at_the_daemon_and_nowhere_else(house: House) -> None:
+    house.reporter = linked(house, "http://127.0.0.1:8420")
+    known = {"file": "a.md", "line": 3, "quote": "The pump is red.", "verified": True, "passage": "0a" * 16}
+    read_whole = {"file": 'b">&<x y.pdf', "page": 4, "quote": "The valve is blue.", "verified": True, "passage": ""}
+    forged = {"file": "c.md", "line": 1, "quote": "A forged one.", "verified": False, "passage": '../../x"><script>'}
+    house.done({"answer": "Red [1] [2] [3].", "citations": [known, read_whole, forged]})
+    report = house.report()
+
+    page, text = (house.reporter.render(report, format_) for format_ in ("html", "md"))
+
+    outward = re.findall(r'href="(?!#)([^"]*)"', page)
+    assert [unescape(address) for address in outward] == [
+        f"http://127.0.0.1:8420/corpus/passages/{'0a' * 16}",
+        "http://127.0.0.1:8420/corpus/passages?file=b%22%3E%26%3Cx+y.pdf&page=4",
+    ]
+    assert re.findall(r"<(http[^>]*)>", text) == [unescape(address) for address in outward]
+    assert "file://" not in page + text
+
+
+def test_without_an_address_there_is_no_link(house: House) -> None:
+    house.done({"answer": "Red [1].", "citations": [{"file": "a.md", "line": 3, "quote": "q", "verified": True}]})
+
+    page = house.reporter.render(house.report(), "html")
+
+    assert not re.search(r'href="(?!#)', page)
+
+
+def linked(house: House, address: str) -> MorningReporter:
+    return MorningReporter(
+        house.database,
+        folder=house.folder,
+        zone=house.zone,
+        engine=house.engine,
+        library=Shelf(),
+        forecaster=FixedForecast(),
+        night=QuietNight(),
+        links=address,
+        now=lambda: house.now,
+    )
 
 
 def test_the_files_are_whole_equal_to_what_is_rendered_and_latest_follows(house: House) -> None:

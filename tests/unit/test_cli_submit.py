@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from monk.cli.submit import kind_and_input
+from monk.cli.submit import kind_and_input, looking_into
 from monk.errors import InvalidInput
 
 
@@ -46,3 +46,12 @@ def test_input_is_taken_as_json_for_any_kind() -> None:
 def test_what_cannot_be_meant_is_refused_with_the_way_out(given: tuple[None], told: str) -> None:
     with pytest.raises(InvalidInput, match=told):
         kind_and_input(*given)  # type: ignore[call-arg]
+
+
+def test_what_restricts_the_documents_goes_into_the_input_once() -> None:
+    asked = {"question": "Why?"}
+
+    assert looking_into(asked, {}) == asked
+    assert looking_into(asked, {"folder": "notes"}) == {"question": "Why?", "only": {"folder": "notes"}}
+    with pytest.raises(InvalidInput, match='holds "only" already'):
+        looking_into({**asked, "only": {}}, {"folder": "notes"})

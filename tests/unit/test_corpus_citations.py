@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from corpus.citations import cite, cite_any, find_quote, still_stands, support
+from corpus.citations import cite, cite_any, find_quote, still_stands
 from corpus.retrieval import Hit, hit_from_json
 
 
@@ -98,31 +98,3 @@ class TestCite:
     def test_a_hit_goes_through_json_unchanged(self) -> None:
         one = hit("words", page=3, places=((0, 3), (20, 4)))
         assert hit_from_json(one.to_json()) == one
-
-
-class TestSupport:
-    HITS = (
-        hit(
-            "Weights are read once per token. Sixteen experts of 128 are active in each layer. Nothing else is read.",
-            line=3,
-        ),
-        hit("Память сервера делится между весами и кэшем.\nКэш растёт с длиной контекста.", line=7),
-    )
-
-    def test_cuts_the_best_sentence_out_of_the_document(self) -> None:
-        found = support("In each layer 16 experts are active, sixteen of 128.", self.HITS[:1])
-        assert found is None  # "16" does not stand there as a number
-        found = support("Of 128 experts sixteen are active in each layer", self.HITS)
-        assert found is not None
-        assert found.citation.quote == "Sixteen experts of 128 are active in each layer."
-        assert found.share == 1.0
-
-    def test_finds_russian_words_in_other_endings_and_their_line(self) -> None:
-        found = support("Кэш растёт вместе с контекстом", self.HITS)
-        assert found is not None
-        assert found.citation.quote == "Кэш растёт с длиной контекста."
-        assert found.citation.to_json()["line"] == 8
-
-    def test_finds_nothing_for_what_is_not_said(self) -> None:
-        assert support("Whales sing in the deep ocean", self.HITS) is None
-        assert support("", self.HITS) is None

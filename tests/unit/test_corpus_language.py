@@ -26,6 +26,7 @@ def split(text: str) -> list[str]:
         ["模型在夜间运行。", "早上有一份报告！", "你相信吗？"],
         ['"Is it true?"', "He said so."],
         ["It is 12.", "Then it was over."],
+        ["The answer is no.", "Pump No. 5 is new."],
     ],
 )
 def test_sentences_end_where_a_reader_ends_them(parts: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Callable
 
 import docx
@@ -70,6 +71,14 @@ class TestMarkdown:
         assert kinds["- one item"] == "list"
         assert kinds["| a | b |"] == "table"
         assert kinds["```python"] == "code"
+
+    def test_footnotes_are_read(self) -> None:
+        source = (
+            "# A\n\nWords[^1] and more[^long].\n\n[^1]: Short\n[^long]: A longer note.\n\n[link]: http://example.org\n"
+        )
+        reading = read_bytes("a.md", source.encode())
+        assert headings_over(reading, "[^1]: Short") == headings_over(reading, "[^long]: A longer") == ("A",)
+        assert not any("example.org" in reading.text[block.start : block.end] for block in reading.blocks)
 
     @given(st.text(st.characters(exclude_characters="\0"), max_size=400))
     def test_any_text_is_read_into_ordered_blocks_of_it(self, text: str) -> None:
@@ -190,8 +199,8 @@ class TestPdf:
         assert "Handbook" not in reading.text and "Page 3" not in reading.text
         assert place_of(reading, "sheet four") == "page 4"
 
-    def test_a_scan_is_named_as_one(self) -> None:
-        with pytest.raises(DocumentUnreadable, match=r"scan.*ocrmypdf"):
+    def test_blank_pages_are_named_as_such(self) -> None:
+        with pytest.raises(DocumentUnreadable, match="no text on its 2 pages: nothing is drawn"):
             read_bytes("a.pdf", pdf_of([[], []]))
 
     def test_an_encrypted_one_is_named_as_one(self) -> None:
@@ -206,6 +215,21 @@ class TestPdf:
     def test_a_broken_one_is_named_as_one(self, cut: int) -> None:
         with pytest.raises(DocumentUnreadable, match=r"damaged|no text"):
             read_bytes("a.pdf", pdf_of([[(60, 700, 11, "words")]])[:cut])
+
+    def test_bookmarks_tell_the_headings(self) -> None:
+        target = io.BytesIO()
+        canvas = Canvas(target, pagesize=(595, 842))
+        for number, (title, level) in enumerate((("One", 0), ("1.1 Deeper", 1), ("Two", 0))):
+            canvas.setFont("Helvetica", 11)
+            canvas.drawString(60, 760, title.removeprefix("1.1 "))
+            canvas.drawString(60, 746, f"Words of sheet {number} that stand right below.")
+            canvas.bookmarkPage(str(number))
+            canvas.addOutlineEntry(title, str(number), level)
+            canvas.showPage()
+        canvas.save()
+        reading = read_bytes("a.pdf", target.getvalue())
+        assert headings_over(reading, "Words of sheet 1") == ("One", "Deeper")
+        assert headings_over(reading, "Words of sheet 2") == ("Two",)
 
     def test_is_known_by_its_bytes_not_by_its_name(self) -> None:
         assert format_of("notes.txt", b"%PDF-1.7 ...") == "pdf"
@@ -246,6 +270,15 @@ class TestDocx:
 
 
 class TestHostile:
+    def test_a_docx_with_entities_that_multiply_is_refused_in_little_time(self) -> None:
+        entities = '<!ENTITY a0 "aaaaaaaaaa">' + "".join(f'<!ENTITY a{n} "{f"&a{n - 1};" * 10}">' for n in range(1, 12))
+        target = io.BytesIO()
+        with zipfile.ZipFile(target, "w") as archive:
+            archive.writestr("word/document.xml", f"<!DOCTYPE x [{entities}]><x>&a11;</x>")
+            archive.writestr("[Content_Types].xml", "<Types/>")
+        with pytest.raises(DocumentUnreadable, match="damaged"):
+            read_bytes("a.docx", target.getvalue())
+
     def test_terminal_escapes_and_control_characters_are_gone_but_lines_stay(self) -> None:
         hostile = "a\x1b[31mred\x1b[0m\r\nb\x1b]0;title\x07c\x00\x08\rd\u202eevil\u2066\U000e0041\ufeff\te"
         assert clean(hostile) == "ared\nbc\ndevil\te"

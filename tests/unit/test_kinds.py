@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from corpus.retrieval import Hit
+from corpus.retrieval import EVERYWHERE, Hit
+from db.library import DocumentFilter
 from jobs import answer, chat, evidence, read, think
 from jobs.context import Ask, ChatMessage, Said
 from jobs.own import load_own_kinds
@@ -58,7 +60,8 @@ class Desk:
     def prompt_tokens(self, messages: list[ChatMessage]) -> int:
         return sum(self.count_tokens(message.content) for message in messages)
 
-    def retrieve(self, query: str, limit: int) -> list[Hit]:
+    def retrieve(self, query: str, limit: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
+        self.only = only
         return self._hits[:limit]
 
     def document(self, name: str) -> Any:
@@ -120,6 +123,15 @@ def test_an_answer_is_printed_with_the_sentence_it_stands_on() -> None:
     assert citation["quote"] == "The KV cache of Qwen3-30B-A3B takes 96 KiB per token in f16."
 
 
+def test_an_answer_looks_only_into_the_documents_it_is_told() -> None:
+    given = {"question": "How large?", "only": {"folder": "./notes", "types": [".MD"], "since": "2026-01-31T00:00:00Z"}}
+    ctx = Desk(Kinds(None).validate("answer", given), lambda *_: "", [])
+
+    answer.run(ctx)
+
+    assert ctx.only == DocumentFilter(folder="notes", formats=("md",), since=datetime(2026, 1, 31, tzinfo=UTC))
+
+
 def test_a_wrong_number_is_not_borne_out() -> None:
     reply = "The KV cache of Qwen3-30B-A3B takes 192 KiB per token. A token of Qwen3-32B takes 256 KiB."
     result = answer.run(Desk({"question": "How large?", "passages": 6}, lambda *_: reply, [KV]))
@@ -141,6 +153,7 @@ def test_an_invented_answer_gives_way_to_the_nearest_quotation() -> None:
     question = "How many KiB per token does Qwen3-30B-A3B take?"
     result = answer.run(Desk({"question": question, "passages": 6}, lambda *_: "Elephants are large.", [KV]))
 
+    assert result["answer"].startswith("“The KV cache of Qwen3-30B-A3B takes 96 KiB per token in f16.” [1]")
     assert "not borne out" in result["answer"]
     assert result["citations"][0]["quote"].startswith("The KV cache of Qwen3-30B-A3B")
     assert result["unsupported"] == ["Elephants are large."]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy import text
@@ -111,8 +112,21 @@ def test_search_and_paths_respect_the_filter(database: Database) -> None:
 
     assert found(DocumentFilter(folder="notes/")) == ["notes/a.md", "notes/b.pdf"]
     assert found(DocumentFilter(formats=("md",))) == ["100%/d.md", "notes/a.md", "notes_old/c.md"]
+    assert found(DocumentFilter(folder="Notes")) == [], "another folder on a file system that tells the two apart"
     assert found(DocumentFilter(folder="100%")) == ["100%/d.md"]
+    changed = datetime.fromtimestamp(1_700_000_000, UTC)
+    assert len(found(DocumentFilter(since=changed))) == 4
+    assert found(DocumentFilter(until=changed)) == []
     assert found(DocumentFilter(paths=("notes/b.pdf",), folder="notes")) == ["notes/b.pdf"]
+
+
+def test_a_type_is_what_a_reader_calls_it_or_how_the_name_ends(database: Database) -> None:
+    tables = LibraryTables(database)
+    for path, format in (("a.md", "markdown"), ("b.MD", "markdown"), ("c.txt", "pdf"), ("d.rs", "code")):
+        tables.save([(replace(document(path), format=format), [])])
+    assert tables.paths(DocumentFilter(formats=("md",))) == ["a.md", "b.MD"]
+    assert tables.paths(DocumentFilter(formats=("markdown", "rs"))) == ["a.md", "b.MD", "d.rs"]
+    assert tables.paths(DocumentFilter(formats=("pdf",))) == ["c.txt"]
 
 
 def test_counts_tell_the_readable_from_the_unreadable(database: Database) -> None:

@@ -1,0 +1,199 @@
+"""Whether the documents bear a statement out, and by which of their sentences. No model is asked.
+
+A sentence of a passage bears a statement out when it holds most of its words and
+
+    numbers      every number of the statement, with the same unit; one that is missing may follow by one step of
+                 arithmetic from two that are written down, and is then told as computed
+    names        every name of the statement, or none of the same kind and the passage is about that name
+    negation     what one of them denies the other does not affirm, and neither says the opposite
+    quotations   what the statement puts in quotation marks, letter by letter
+
+What is cited is cut out of the document, so it is exact by construction. Headings and questions bear nothing out. A
+sentence that begins with "it" or "this" is taken together with the one before. A statement of several clauses may stand on
+several sentences, each clause on its own; one too short to stand alone ("12 GiB.") is read together with the question.
+Words are compared by their stems: a paraphrase in other words, or in another language, is not recognised and counts as not
+borne out; and words alone cannot tell who did what to whom.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+
+from corpus.arithmetic import Computed, computed
+from corpus.binding import crossed
+from corpus.citations import MIN_QUOTE_CHARACTERS, Citation, citation_at, find_quote
+from corpus.names import missing_names, spelled_names
+from corpus.numerals import Number, is_number, missing, numbers_in
+from corpus.polarity import agree
+from corpus.retrieval import Hit
+from corpus.sentences import Span, units
+from corpus.terms import query_terms, terms
+
+MIN_SHARE = 0.7  # of a statement's words, its numbers apart, that the sentence must hold
+_MIN_WORDS = 3  # below, a statement says too little without its question
+_MAX_CHARACTERS = 600  # a "sentence" beyond this is a listing; a reader would not find the point in it
+_MAX_COMPUTED = 3  # more in one sentence is no computation but a list
+_CUT_WORD = re.compile(r"(?<=\w)(?:\u00ad\s*|[-\u2010]\s*\n\s*)(?=\w)")
+_QUOTED = re.compile(r"“([^”]{1,600})”|„([^“”]{1,600})[“”]|«([^»]{1,600})»|\"([^\"]{1,600})\"|「([^」]{1,600})」")
+_CLAUSES = re.compile(
+    r";\s+|；|,?\s+(?:while|whereas|but|während|sondern|tandis que|mais|тогда как|но)\s+|,\s+(?:and|und|et|и|а)\s+"
+)
+_POINTS_BACK = re.compile(
+    r"(?:it|its|this|these|that|those|they|their|he|his|she|her|such|он|она|оно|они|это|эта|этот|эти|его|её|их|"
+    r"es|er|sie|dies|diese|dieser|dieses|ihr|sein|il|elle|ils|elles|ce|cela|cette|ces|son|sa|leur)\b|[它他她这其]",
+    re.I,
+)
+_YES_OR_NO = frozenset(["yes", "no", "да", "нет", "ja", "nein", "oui", "non", "是", "不", "是的", "不是"])
+
+
+@dataclass(frozen=True, slots=True)
+class Support:
+    """The sentence of the corpus that bears a statement out. `share`: of the statement's words, 0..1."""
+
+    citation: Citation
+    share: float
+    computed: tuple[Computed, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """A statement, looked at once for all sentences it is held against."""
+
+    text: str
+    words: frozenset[str]
+    needed: frozenset[str]  # of these none may be missing
+    names: frozenset[str]  # words of its coded names: these may stand in the heading instead
+    numbers: tuple[Number, ...]
+    quotations: tuple[str, ...]
+    asked: tuple[Number, ...]  # numbers of the question
+
+    @classmethod
+    def of(cls, statement: str, question: str) -> _Stated | None:
+        """None for what states nothing that could be looked up, such as "Yes."."""
+        own = frozenset(_words(statement))
+        says_a_number = bool(numbers_in(statement))
+        alone = len(own) >= _MIN_WORDS
+        text = statement if alone else f"{question}\n{statement}"
+        words = frozenset(_words(text))
+        if not (own - _YES_OR_NO or says_a_number) or len(words) < _MIN_WORDS - 1:
+            return None
+        quoted = ("".join(match.groups("")) for match in _QUOTED.finditer(text))
+        return cls(
+            text=text,
+            words=words,
+            needed=frozenset() if alone or says_a_number else own,
+            names=frozenset(terms(" ".join(spelled_names(text)))),
+            numbers=tuple(numbers_in(text)),
+            quotations=tuple(one for one in quoted if len(one.strip()) >= MIN_QUOTE_CHARACTERS),
+            asked=tuple(numbers_in(question)),
+        )
+
+
+def supports(statement: str, hits: Sequence[Hit], question: str = "") -> list[Support]:
+    """The sentences on which a statement stands: one, or one for each of its clauses. Empty: it is not borne out."""
+    if (one := support(statement, hits, question)) is not None:
+        return [one]
+    clauses = _CLAUSES.split(statement)
+    if len(clauses) < 2 or any(len(_words(clause)) < _MIN_WORDS for clause in clauses):
+        return []
+    found = [support(clause, hits, question) for clause in clauses]
+    return [] if None in found else [one for one in found if one is not None]
+
+
+def support(statement: str, hits: Sequence[Hit], question: str = "") -> Support | None:
+    """The sentence that bears a statement out best, by the share of the statement's words in it; None when none does.
+
+    Of equals the first hit's first sentence is taken. Numbers of the `question` may enter a computation.
+    """
+    stated = _Stated.of(statement, question)
+    best: Support | None = None
+    if stated is None:
+        return None
+    for hit in hits:
+        if any(find_quote(hit.text, quotation) is None for quotation in stated.quotations):
+            continue
+        in_heading = stated.names & frozenset(terms(f"{hit.title}\n{hit.heading}"))
+        for candidate in _candidates(hit.text):
+            share = len(stated.words & (candidate.words | in_heading)) / len(stated.words)
+            if share < MIN_SHARE or (best is not None and share <= best.share) or _is_heading(candidate.text, hit):
+                continue
+            steps = _borne_out(stated, candidate, hit)
+            if steps is not None:
+                best = Support(citation_at(hit, candidate.span), share, steps)
+    return best
+
+
+def nearest(question: str, hits: Sequence[Hit], minimum: float) -> Citation | None:
+    """The sentence with the largest share of a question's words; None below `minimum`. Of equals the first hit's first."""
+    words = frozenset(query_terms(question))
+    ranked = [
+        (len(words & candidate.words) / len(words), hit, candidate.span)
+        for hit in hits
+        for candidate in _candidates(hit.text)
+        if words and not _is_heading(candidate.text, hit)
+    ]
+    share, hit, span = max(ranked, key=lambda one: one[0], default=(0.0, None, (0, 0)))
+    return citation_at(hit, span) if hit is not None and share >= minimum else None
+
+
+def nearness(sentence: str, question: str) -> float:
+    """The share of a question's words, numbers among them, that stand in a sentence: 0..1."""
+    words = frozenset(query_terms(question))
+    return len(words & set(terms(sentence))) / len(words) if words else 0.0
+
+
+def _words(text: str) -> list[str]:
+    """The words that count: not the stop words, and not the numbers, which are compared by value."""
+    plain = " ".join(word for word in text.split() if not is_number(word.strip(".,;:()")))
+    return [word for word in query_terms(plain) if not word.isdigit()] if plain else []
+
+
+def _is_heading(sentence: str, hit: Hit) -> bool:
+    """Whether it is a heading or a question: those name a matter and state nothing of it."""
+    plain = sentence.strip('# \t"“”')
+    return sentence.startswith("#") or plain.endswith(("?", "？")) or plain in (*hit.heading.split(" > "), hit.title)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """One or more neighbouring sentences of a passage; `text` with words cut at line ends made whole."""
+
+    span: Span
+    text: str
+    words: frozenset[str]
+
+
+@lru_cache(maxsize=512)
+def _candidates(text: str) -> list[_Candidate]:
+    """All sentences; kept, because each statement of an answer is held against all of them."""
+    ends = units(text)
+    together = [
+        (before[0], after[1])
+        for before, after in pairwise(ends)
+        if _POINTS_BACK.match(text[after[0] : after[1]]) and "\n\n" not in text[before[1] : after[0]]
+    ]
+    fitting = [span for span in (*ends, *together) if MIN_QUOTE_CHARACTERS <= span[1] - span[0] <= _MAX_CHARACTERS]
+    whole = [(span, _CUT_WORD.sub("", text[slice(*span)])) for span in fitting]
+    return [_Candidate(span, sentence, frozenset(terms(sentence))) for span, sentence in whole]
+
+
+def _borne_out(stated: _Stated, candidate: _Candidate, hit: Hit) -> tuple[Computed, ...] | None:
+    """The computations by which the sentence bears the statement out, mostly none; None: it does not."""
+    there = numbers_in(candidate.text)
+    absent = missing(stated.numbers, there)
+    if len(absent) > _MAX_COMPUTED:
+        return None
+    steps = [computed(number, stated.numbers, there, stated.asked) for number in absent]
+    around = f"{hit.title}\n{hit.heading}\n{hit.text}"
+    refused = (
+        None in steps
+        or not stated.needed <= candidate.words
+        or missing_names(stated.text, candidate.text, around)
+        or crossed(stated.text, candidate.text)
+        or not agree(stated.text, candidate.text)
+    )
+    return None if refused else tuple(step for step in steps if step is not None)

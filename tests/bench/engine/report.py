@@ -26,7 +26,7 @@ class Measured:
 
     def shown(self) -> str:
         if self.rate is None:
-            return self.error
+            return self.error.partition(":")[0]  # the whole of it stands among what was missed
         spread = f" ({min(self.rates):.0f}-{max(self.rates):.0f})" if len(self.rates) > 1 else ""
         return f"{self.rate:.1f}{spread}{' ' if self.note else ''}{self.note}"
 

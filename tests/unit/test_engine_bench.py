@@ -153,6 +153,14 @@ def test_a_ratio_is_of_medians_and_is_held_against_its_target() -> None:
     assert measured.ratio("naive") is None and measured.verdict("naive") == ""
 
 
+def test_a_quick_run_asks_nothing_of_its_times() -> None:
+    assert {shape.server_target for shape in map(workloads.quickened, workloads.SHAPES)} == {0.0}
+    slow = Row(
+        "unrelated", "", "f16", {"ours": Measured("ours", (1.0,)), "naive": Measured("naive", (2.0,))}, {"naive": 0.0}
+    )
+    assert slow.verdict("naive") == "0.50x" and report.missed([slow], []) == []
+
+
 def test_a_server_that_is_not_built_is_no_failure_and_one_that_fails_is() -> None:
     absent = row((100.0,), Measured("server", error=report.NOT_BUILT))
     broken = row((100.0,), Measured("server", error="failed: it said 500"))

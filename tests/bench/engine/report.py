@@ -53,7 +53,7 @@ class Row:
         ratio, target = self.ratio(peer), self.targets[peer]
         if ratio is None:
             return ""
-        return f"{ratio:.2f}x, {target:g}x {met_or_missed(ratio >= target)}"
+        return f"{ratio:.2f}x, {target:g}x {met_or_missed(ratio >= target)}" if target else f"{ratio:.2f}x"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`python -m tests.bench.engine`: measure, print the tables, write the JSON. Exit status 1 if a target was missed."""
+"""`python -m tests.bench.engine`: measure, print tables, write JSON. Exit status 1: a target missed or a peer failed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,8 @@ class Bench:
             self.failures.append(f"{name}: {failure}")
             tell(f"{name} failed: {failure}")
             return
+        if self.chosen.quick:
+            found = [replace(check, target="", met=None) for check in found]
         self.checks += found
         for check in found:
             tell(f"{check.name}: {check.value}")
@@ -159,7 +162,7 @@ def main(arguments: list[str] | None = None) -> int:
     bench.run()
     bench.save()
     bench.print()
-    return 1 if bench.missed() and not bench.chosen.quick else 0
+    return 1 if bench.missed() else 0
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:

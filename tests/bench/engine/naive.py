@@ -74,6 +74,10 @@ def serve(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _complete(model: Any, order: dict[str, Any], prompt: list[int], seed: int) -> Any:
+    """One answer. Behind half a character the library goes on past `max_tokens`; the criterion holds it back."""
+    from llama_cpp import StoppingCriteriaList
+
+    most = len(prompt) + order["new_tokens"]
     return model.create_completion(
         prompt,
         max_tokens=order["new_tokens"],
@@ -84,6 +88,7 @@ def _complete(model: Any, order: dict[str, Any], prompt: list[int], seed: int) -
         repeat_penalty=1.0,
         seed=seed,
         logit_bias=order["no_end"],
+        stopping_criteria=StoppingCriteriaList([lambda ids, _logits: len(ids) >= most]),
     )
 
 

@@ -132,7 +132,7 @@ def resident_memory(place: Place, name: str, context: int) -> Check:
     """
     config = EngineConfig(place.model, context=context, slots=MEMORY_SLOTS, threads=place.threads)
     plan = memory.fit(gguf_file.read(place.model), config)
-    with kv_folder(place) as folder, running(place, context, folder, slots=MEMORY_SLOTS, kv_block_tokens=256) as engine:
+    with kv_folder(place) as folder, running(place, context, folder, slots=MEMORY_SLOTS) as engine:
         peak = _peak_bytes(engine, place, context)
     resident = peak - plan.repack_bytes
     error = resident / plan.total_bytes - 1
@@ -143,19 +143,18 @@ def resident_memory(place: Place, name: str, context: int) -> Check:
 
 
 def _peak_bytes(engine: EngineProcess, place: Place, context: int) -> int:
-    """Fill the slots with long prompts, then the fork lane with answers behind one beginning."""
-    vocab = engine.card().vocab_size
-    banned = place.no_end.keys()
-    usable = [token for token in range(min(vocab, 400)) if token not in banned]
-    length = context - 64
+    """Bring every buffer near its worst: chunks of full width at a slot's end, full slots, then a full fork lane."""
+    words = [token for token in range(min(engine.card().vocab_size, 400)) if token not in place.no_end]
 
-    def row(seed: int) -> Tokens:
-        return tuple(usable[(seed * 37 + at * at * 11 + at) % len(usable)] for at in range(length))
+    def row(seed: int, length: int) -> Tokens:
+        return tuple(words[(seed * 37 + at * at * 11 + at) % len(words)] for at in range(length))
 
-    alone = [row(seed) for seed in range(MEMORY_SLOTS)]
-    kin = [row(99)[: length // 2] + row(seed)[:16] for seed in range(2 * MEMORY_SLOTS)]
+    half, most = context // 2 - 128, context - 64  # half a context is below a block: it is computed in its slot
+    deep = [row(1, half), row(1, 2 * half)]
+    full = [row(seed, most) for seed in range(2, 2 + MEMORY_SLOTS)]
+    kin = [row(99, most - 256) + row(seed, 150) for seed in range(2 * MEMORY_SLOTS)]
     peak = 0
-    for name, prompts in (("alone", alone), ("kin", kin)):
+    for name, prompts in (*((f"deep-{len(item)}", [item]) for item in deep), ("full", full), ("kin", kin)):
         asked = [
             engine.think(ThoughtRequest(f"{name}-{at}", prompt, 24, Sampling(logit_bias=place.no_end), group=name))
             for at, prompt in enumerate(prompts)

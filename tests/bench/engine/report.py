@@ -26,7 +26,7 @@ class Measured:
 
     def shown(self) -> str:
         if self.rate is None:
-            return self.error
+            return self.error.partition(":")[0]  # the whole of it stands among what was missed
         spread = f" ({min(self.rates):.0f}-{max(self.rates):.0f})" if len(self.rates) > 1 else ""
         return f"{self.rate:.1f}{spread}{' ' if self.note else ''}{self.note}"
 
@@ -53,7 +53,7 @@ class Row:
         ratio, target = self.ratio(peer), self.targets[peer]
         if ratio is None:
             return ""
-        return f"{ratio:.2f}x, {target:g}x {met_or_missed(ratio >= target)}"
+        return f"{ratio:.2f}x, {target:g}x {met_or_missed(ratio >= target)}" if target else f"{ratio:.2f}x"
 
 
 @dataclass(frozen=True, slots=True)

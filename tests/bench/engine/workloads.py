@@ -17,7 +17,7 @@ TOP_K = 40
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The size of a workload. Token counts are of one prompt; targets are ratios of tokens/s, ours by the peer's."""
+    """The size of a workload. Token counts are of one prompt; targets are ratios of tokens/s, ours by the peer's; 0: none."""
 
     name: str
     title: str
@@ -60,7 +60,7 @@ def shape_of(name: str, *, quick: bool = False) -> Shape:
 
 
 def quickened(shape: Shape) -> Shape:
-    """The same kind of work, small enough to see that it runs; its times say nothing."""
+    """The same kind of work, small enough to see that it runs; its times say nothing, so nothing is asked of them."""
     return replace(
         shape,
         title=f"{shape.title} (quick)",
@@ -69,6 +69,8 @@ def quickened(shape: Shape) -> Shape:
         own_tokens=max(16, shape.own_tokens // 8),
         new_tokens=max(8, shape.new_tokens // 8),
         samples=min(shape.samples, 4),
+        server_target=0.0,
+        naive_target=0.0,
     )
 
 

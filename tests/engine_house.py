@@ -19,7 +19,7 @@ def expected(request: ThoughtRequest, says: Callable[[list[int]], int] = next_to
     """(reason, text) of an undisturbed run."""
     tokens, tint = [*request.prompt, *request.saved], tint_of(request.adapters)
     while len(tokens) - len(request.prompt) < request.max_tokens:
-        token = next_token([known + tint for known in tokens])
+        token = says([known + tint for known in tokens])
         if token == END:
             return "stop", words_of(tokens[len(request.prompt) :])
         tokens.append(token)

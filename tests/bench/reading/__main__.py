@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--languages", default="eng", help="of scans, as tesseract names them")
     parser.add_argument("--memory", type=int, default=4096, metavar="MEBIBYTES", help="limit of the reading process")
     chosen = parser.parse_args()
-    folder = chosen.corpus or Path(os.environ.get("MONK_EVAL_DATA", "../shared/data")) / "mixed_corpus"
+    folder = chosen.corpus or Path(os.environ.get("MONK_EVAL_DATA", "")) / "mixed_corpus"
     if chosen.long:
         read_long(chosen.long * 1_000_000, chosen.memory * MIB)
     if folder.is_dir():

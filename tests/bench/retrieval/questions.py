@@ -58,7 +58,7 @@ UNANSWERABLE: tuple[str, ...] = (
     "How much does an EPYC 9654 cost?",
     "What is the KV cache size of Mistral-7B?",
     "How do I fine-tune embeddings for Chinese?",
-    "What is the difference between ChatGPT and Claude?",
+    "What is the difference between a GPU and a TPU?",
     "How do I run the server in a Docker container?",
     "Which Linux distribution should the server run?",
     "How does speculative decoding with a draft model work?",

@@ -33,9 +33,7 @@ def submit(
     type_: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Only into pdf, md ...; may be given again.")
     ] = None,
-    since: Annotated[
-        str | None, typer.Option(metavar="DATE", help="Only into files changed since 2026-01-31.")
-    ] = None,
+    since: Annotated[str | None, typer.Option(metavar="DATE", help="Only into files changed since 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Only into files changed before then.")] = None,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="WORD", help="A word to find it by; may be given again.")

@@ -17,7 +17,9 @@ from corpus.library import Library
 from corpus.passages import prepared
 from corpus.readers import read_bytes
 from db.database import Database
+from jobs.answer import is_evidence
 from monk.errors import ModelUnusable
+from tests.bench.retrieval.questions import ANSWERABLE, UNANSWERABLE
 
 STARTER = Path(corpus.__file__).parent / "starter"
 
@@ -81,6 +83,23 @@ def test_passages_of_the_handbook_fit_into_the_model(model: SentenceModel) -> No
         passages = prepared(path.name, reading, model, 192, 0)
         assert max(model.count([passage.embedded_text for passage in passages])) <= model.max_tokens - 2
         assert max(model.count([passage.record.text for passage in passages])) <= 192
+
+
+def test_what_the_handbook_answers_is_told_from_what_it_does_not(
+    tmp_path: Path, database: Database, model: SentenceModel
+) -> None:
+    library = Library(CorpusConfig(STARTER, tmp_path / "chroma"), database, model=lambda: model)
+    try:
+        library.sync()
+        found = {question: library.search(question, 6) for question, _ in ANSWERABLE}
+        refused = [question for question, hits in found.items() if not is_evidence(hits)]
+        answered = [question for question in UNANSWERABLE if is_evidence(library.search(question, 6))]
+    finally:
+        library.close()
+    assert len(refused) <= 0.05 * len(ANSWERABLE), refused
+    assert len(answered) <= 0.05 * len(UNANSWERABLE), answered
+    astray = [question for question, file in ANSWERABLE if file not in {hit.file for hit in found[question]}]
+    assert len(astray) <= 0.05 * len(ANSWERABLE), astray
 
 
 def test_a_model_with_other_weights_is_refused_where_the_pinned_one_belongs(

@@ -125,6 +125,13 @@ def test_a_model_by_path_is_used_with_its_own_prompts(tmp_path: Path, model: Sen
     )
 
 
+def test_a_model_with_damaged_weights_is_told(tmp_path: Path) -> None:
+    shutil.copytree(_embedded_folder(), tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelUnusable, match="cannot be loaded"):
+        SentenceModel(str(tmp_path / "model"), threads=1, batch=8).count(["a"])
+
+
 @pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "/no/such/folder", "not a name at all!"])
 def test_a_model_that_is_not_here_is_told_with_the_way_to_get_it(name: str) -> None:
     with pytest.raises(ModelUnusable, match="neither a folder nor on this machine"):

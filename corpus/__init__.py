@@ -8,10 +8,12 @@ From a file to a checked citation, one file per step:
     parts.py       a long document in parts, so that nobody holds all of it
     recognition.py scans: what is asked of the OCR program, and whether it is there
     chunking.py    Reading → chunks along its structure, sized by the embedding model's tokens
-    embedding.py   texts → vectors; the only import of sentence-transformers
+    embedding.py   texts → vectors; the only import of sentence-transformers, beside rerank.py
     store.py       vectors on disk; the only import of chromadb
     sync.py        folder → database and vectors, by content hash; the database is the truth
     sections.py    a passage → the section around it
+    fusion.py      cosines and BM25 scores → one order
+    rerank.py      a cross-encoder for the best passages, if one is set
     retrieval.py   a question → passages, dense and lexical, fused
     citations.py   a quote → its exact letters, page or line; or nothing
     support.py     a statement → the sentences that bear it out; or nothing. Looks at its numbers (numerals.py, arithmetic.py,

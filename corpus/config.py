@@ -17,6 +17,7 @@ class CorpusConfig:
     folder: Path  # what may be read; nothing outside it is
     chroma_dir: Path  # vectors; may be deleted at any time, the next sync makes them again
     embedding_model: str | None = None  # folder or name of a sentence-transformers model; None: the embedded MiniLM
+    reranker: str | None = None  # folder or name of a sentence-transformers CrossEncoder; None: none
     embedding_threads: int = 1  # the engine wants the other cores
     embedding_batch: int = 32  # texts per forward pass
     chunk_tokens: int = 192  # at most, by the embedding model's tokenizer

@@ -1,4 +1,4 @@
-"""Texts to vectors. The only import of sentence-transformers and torch, and never over the network.
+"""Texts to vectors. Beside `corpus/rerank.py` the only import of sentence-transformers and torch, and never over the network.
 
 `SentenceModel` is any sentence-transformers model: the embedded all-MiniLM-L6-v2, a folder, or the name of one that is
 already on this machine. `HashingEmbedder` needs no model: words are hashed, for tests that are about something else.
@@ -64,7 +64,9 @@ class SentenceModel:
 
     def __init__(self, model: str | None, *, threads: int, batch: int) -> None:
         """`model`: folder or name; None is the embedded one. Raises ModelUnusable when it is missing or not the pinned one."""
-        folder = _embedded_folder() if model is None else _folder_of(model)
+        folder = (
+            _embedded_folder() if model is None else local_folder(model, "embedding_model", "sentence-transformers")
+        )
         self._key = _key_of(folder)
         if model is None:
             _check_pinned(folder)
@@ -207,26 +209,44 @@ class HashingEmbedder:
         return np.asarray(vector / np.linalg.norm(vector), np.float32)
 
 
-def _loaded(folder: Path, threads: int) -> Any:
-    # Before the import: these libraries ask the network about a local folder unless they are told not to.
+def offline() -> None:
+    """To be called before sentence-transformers is imported: it asks the network about a local folder unless it is told not to,
+    and draws progress bars."""
     for name, value in (("HF_HUB_OFFLINE", "1"), ("TRANSFORMERS_OFFLINE", "1"), ("TOKENIZERS_PARALLELISM", "false")):
         os.environ.setdefault(name, value)
-    import torch
-    from sentence_transformers import SentenceTransformer
     from transformers.utils import logging
 
     quiet: Callable[[], None] = logging.disable_progress_bar
     quiet()
+
+
+def load_errors() -> tuple[type[Exception], ...]:
+    """What these libraries raise for a folder that is incomplete or damaged."""
+    from safetensors import SafetensorError
+
+    return (OSError, ValueError, KeyError, RuntimeError, TypeError, SafetensorError)
+
+
+def _loaded(folder: Path, threads: int) -> Any:
+    offline()
+    import torch
+    from sentence_transformers import SentenceTransformer
+
     torch.set_num_threads(threads)
     try:
         model = SentenceTransformer(str(folder), device="cpu", local_files_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as exc:
+    except load_errors() as exc:
         raise ModelUnusable(
-            f"embedding model {folder} cannot be loaded ({type(exc).__name__}: {str(exc).splitlines()[0][:200]}); it must be "
+            f"embedding model {folder} cannot be loaded ({type(exc).__name__}: {first_line(exc)}); it must be "
             "a sentence-transformers folder, complete",
             param="embedding_model",
         ) from exc
     return model.eval()
+
+
+def first_line(exc: Exception) -> str:
+    """What an error of theirs says, as far as it fits into one of ours."""
+    return (str(exc).splitlines() or [""])[0][:200]
 
 
 def _embedded_folder() -> Path:
@@ -243,22 +263,23 @@ def _embedded_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
-def _folder_of(model: str) -> Path:
-    """The folder of a model given by path, or by a name that is on this machine already."""
+def local_folder(model: str, setting: str, family: str) -> Path:
+    """The folder of a model given by path, or by a name that is on this machine already; a name without an owner is looked for
+    in `family`. Raises ModelUnusable that names the setting."""
     folder = Path(model).expanduser()
     if folder.is_dir():
         return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    name = model if "/" in model else f"sentence-transformers/{model}"
+    name = model if "/" in model else f"{family}/{model}"
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError, OSError) as exc:
         raise ModelUnusable(
-            f"embedding model {model!r} is neither a folder nor on this machine; fetch it (hf download {name}) or give its "
-            "folder",
-            param="embedding_model",
+            f"{setting.replace('_', ' ')} {model!r} is neither a folder nor on this machine; fetch it (hf download {name}) or "
+            "give its folder",
+            param=setting,
         ) from exc
 
 

@@ -19,6 +19,7 @@ from corpus.folder import CorpusFile, find
 from corpus.places import Place
 from corpus.process import ReadingProcess
 from corpus.reading import Reading
+from corpus.rerank import CrossEncoderModel
 from corpus.retrieval import EVERYWHERE, Hit, Retriever, hit_of
 from corpus.sections import widened
 from corpus.store import VectorStore
@@ -109,6 +110,7 @@ class Library:
         self._reading = threading.Lock()
         self._model: SharedModel | None = None
         self._store: VectorStore | None = None
+        self._reranker: CrossEncoderModel | None = None
 
     def sync(self, progress: Progress | None = None, stop: Stop | None = None, *, rebuild: bool = True) -> SyncReport:
         """Read what is new or changed, forget what is gone. Returns early, incomplete, once `stop()` is true.
@@ -149,7 +151,7 @@ class Library:
                 param="only",
             )
         store, model = self._open()
-        return Retriever(self.tables, store, model).search(query, k, only)
+        return Retriever(self.tables, store, model, self._open_reranker()).search(query, k, only)
 
     def read_document(self, document: str | int) -> WholeDocument:
         """The whole text of a file of the corpus, read now, by its path or the number of its document.
@@ -237,7 +239,7 @@ class Library:
     def close(self) -> None:
         """Close the vectors and drop the model. The next use opens them again."""
         with self._opening:
-            store, self._store, self._model = self._store, None, None
+            store, self._store, self._model, self._reranker = self._store, None, None, None
         if store is not None:
             store.close()
 
@@ -248,6 +250,12 @@ class Library:
             if self._store is None:
                 self._store = VectorStore(self.config.chroma_dir, self._model.key)
             return self._store, self._model
+
+    def _open_reranker(self) -> CrossEncoderModel | None:
+        with self._opening:
+            if self._reranker is None and self.config.reranker is not None:
+                self._reranker = CrossEncoderModel(self.config.reranker, threads=self.config.embedding_threads)
+            return self._reranker
 
     def _sentence_model(self) -> EmbeddingModel:
         config = self.config

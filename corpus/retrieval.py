@@ -10,13 +10,16 @@ from typing import Any
 
 from corpus.embedding import EmbeddingModel
 from corpus.fusion import combined
+from corpus.passages import embedded_text
 from corpus.places import Place, Places
+from corpus.rerank import Reranker
 from corpus.store import VectorStore
 from corpus.terms import query_terms, terms
 from db.library import DocumentFilter, FoundPassage, LibraryTables
 
 CANDIDATES = 100  # from each half
 SCORED = 1000  # lexical scores known: the candidates of the other half seldom stand beyond
+RERANKED = 30  # a cross-encoder reads about ten passages a second on a core
 _SPARE = 8  # passages read beyond those wanted, in case some repeat others
 _COMMON_SHARE = 0.3  # a term in more passages than this tells them apart too little to be worth its time ...
 _COMMON_FROM = 2000  # ... once there are this many
@@ -93,13 +96,16 @@ def hit_of(passage: FoundPassage, score: float = 0.0, similarity: float | None =
 class Retriever:
     """Searches one library. Threads may share it as far as they may share its parts."""
 
-    def __init__(self, tables: LibraryTables, store: VectorStore, model: EmbeddingModel) -> None:
+    def __init__(
+        self, tables: LibraryTables, store: VectorStore, model: EmbeddingModel, reranker: Reranker | None = None
+    ) -> None:
         self._tables = tables
         self._store = store
         self._model = model
+        self._reranker = reranker
 
     def search(self, query: str, k: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
-        """The `k` best passages, best first; fewer when there are no more."""
+        """The `k` best passages, best first; fewer when there are no more. Raises ModelUnusable when a model fails."""
         words = query_terms(query)
         weights, rare = self.weighed(words)
         lexical = dict(self._tables.search(rare or words, SCORED, only))
@@ -107,11 +113,23 @@ class Retriever:
         candidates = dict.fromkeys([*similarity, *list(lexical)[:CANDIDATES]])
         known = {id: lexical[id] for id in candidates if id in lexical}
         scores = combined(similarity, known, weights.values())
-        ranked = sorted(scores, key=lambda id: (-scores[id], id))
+        ranked = self._reranked(query, sorted(scores, key=lambda id: (-scores[id], id)), scores)
         return [
             hit_of(passage, scores[passage.id], similarity.get(passage.id), coverage(words, weights, passage))
             for passage in without_duplicates(self._loaded(ranked, k), k)
         ]
+
+    def _reranked(self, query: str, ranked: list[str], scores: dict[str, float]) -> list[str]:
+        """The first of them in the reranker's order, ties as they were; their scores become 1 and more, above all others."""
+        if self._reranker is None:
+            return ranked
+        first, rest = ranked[:RERANKED], ranked[RERANKED:]
+        found = self._tables.passages(first)
+        there = [found[id] for id in first if id in found]
+        texts = [embedded_text(passage.heading or passage.title, passage.text) for passage in there]
+        for passage, score in zip(there, self._reranker.scores(query, texts), strict=True):
+            scores[passage.id] = 1.0 + score
+        return sorted(first, key=lambda id: -scores[id]) + rest
 
     def _similarities(self, query: str, others: list[str], only: DocumentFilter) -> dict[str, float]:
         """Cosines of the nearest passages and of `others`, which were found by their words."""

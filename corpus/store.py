@@ -72,11 +72,11 @@ class VectorStore:
 
     def nearest(self, vector: Vectors, limit: int, paths: list[str] | None = None) -> list[tuple[str, float]]:
         """(id, cosine similarity) of the nearest passages, best first, ties by id; only in documents `paths` if given."""
-        if paths == [] or self.count() == 0:
+        if paths == []:
             return []
         answer = self._collection.query(
             query_embeddings=[vector],
-            n_results=min(limit, self.count()),
+            n_results=limit,
             where=None if paths is None else {"path": {"$in": paths}},
             include=["distances"],
         )

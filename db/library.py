@@ -235,13 +235,13 @@ class LibraryTables:
             .where(text("passage_search MATCH :query"))
         )
         if only:
-            allowed = (
-                select(TERMS.c.id)
-                .join(PASSAGES, PASSAGES.c.id == TERMS.c.passage_id)
-                .join(Document, Document.id == PASSAGES.c.document_id)
-                .where(*_conditions(only))
-            )
-            ranked = ranked.where(column("rowid").in_(allowed))
+            documents = select(Document.id).where(
+                *_conditions(only)
+            )  # nested, not joined: else every passage is looked at
+            passages = select(PASSAGES.c.id).where(PASSAGES.c.document_id.in_(documents))
+            allowed = select(TERMS.c.id).where(TERMS.c.passage_id.in_(passages))
+            # the plus keeps SQLite from starting the whole match anew for each of the allowed rows: minutes instead of 0.1 s
+            ranked = ranked.where(literal_column("+passage_search.rowid", Integer).in_(allowed))
         best = ranked.order_by(ranked.selected_columns.rank).limit(limit).subquery()
         statement = select(TERMS.c.passage_id, best.c.rank).join(TERMS, TERMS.c.id == best.c.number)
         with self._database.read() as session:

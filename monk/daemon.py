@@ -270,6 +270,7 @@ def corpus_config(settings: Settings) -> CorpusConfig:
         folder=settings.corpus_folder,
         chroma_dir=settings.home / "chroma",
         embedding_model=settings.embedding_model,
+        reranker=settings.reranker,
         chunk_tokens=settings.chunk_tokens,
         max_file_bytes=settings.max_document_bytes,
         reading_timeout_seconds=max(settings.document_seconds, settings.ocr_page_seconds + 10.0),

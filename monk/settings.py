@@ -100,6 +100,9 @@ class Settings(BaseSettings):
     embedding_model: str | None = Field(
         None, description="sentence-transformers model by path or name; unset: the embedded all-MiniLM-L6-v2"
     )
+    reranker: str | None = Field(
+        None, description="sentence-transformers CrossEncoder by path or name, to sort the best passages; unset: none"
+    )
     chunk_tokens: Annotated[int, Field(ge=32, le=8192)] = Field(
         192, description="Size of a passage in the embedding model's tokens, at most"
     )

@@ -35,6 +35,7 @@ def _checks(quick: bool) -> list[tuple[str, Check]]:
         ("swap", model.swap),
         ("corpus", library.corpus),
         ("embedding", library.embedding_present if quick else library.embedding_works),
+        *([] if quick else [("reranker", library.reranker_works)]),
         ("port", net.port),
         ("night", house.night),
         ("kinds", library.kinds),

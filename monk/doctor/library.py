@@ -76,6 +76,17 @@ def embedding_works(settings: Settings) -> Iterator[Finding]:
     )
 
 
+def reranker_works(settings: Settings) -> Iterator[Finding]:
+    """Where one is set, it loads and scores a passage."""
+    from corpus.rerank import CrossEncoderModel
+
+    if settings.reranker is None:
+        return
+    began = time.monotonic()
+    CrossEncoderModel(settings.reranker, threads=1).scores("How long is the night?", ["Nine hours."])
+    yield Finding("reranker", "ok", f"{settings.reranker}: loaded and tried in {time.monotonic() - began:.1f} s")
+
+
 def kinds(settings: Settings) -> Iterator[Finding]:
     """The owner's files of kinds can be used."""
     from jobs.registry import Kinds

@@ -17,7 +17,9 @@ from corpus.library import Library
 from corpus.passages import prepared
 from corpus.readers import read_bytes
 from db.database import Database
+from jobs.answer import is_evidence
 from monk.errors import ModelUnusable
+from tests.bench.retrieval.questions import ANSWERABLE, UNANSWERABLE
 
 STARTER = Path(corpus.__file__).parent / "starter"
 
@@ -83,6 +85,23 @@ def test_passages_of_the_handbook_fit_into_the_model(model: SentenceModel) -> No
         assert max(model.count([passage.record.text for passage in passages])) <= 192
 
 
+def test_what_the_handbook_answers_is_told_from_what_it_does_not(
+    tmp_path: Path, database: Database, model: SentenceModel
+) -> None:
+    library = Library(CorpusConfig(STARTER, tmp_path / "chroma"), database, model=lambda: model)
+    try:
+        library.sync()
+        found = {question: library.search(question, 6) for question, _ in ANSWERABLE}
+        refused = [question for question, hits in found.items() if not is_evidence(hits)]
+        answered = [question for question in UNANSWERABLE if is_evidence(library.search(question, 6))]
+    finally:
+        library.close()
+    assert len(refused) <= 0.05 * len(ANSWERABLE), refused
+    assert len(answered) <= 0.05 * len(UNANSWERABLE), answered
+    astray = [question for question, file in ANSWERABLE if file not in {hit.file for hit in found[question]}]
+    assert len(astray) <= 0.05 * len(ANSWERABLE), astray
+
+
 def test_a_model_with_other_weights_is_refused_where_the_pinned_one_belongs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -104,6 +123,13 @@ def test_a_model_by_path_is_used_with_its_own_prompts(tmp_path: Path, model: Sen
     assert float(other.embed_query(same) @ other.embed_documents([same])[0]) < 0.999, (
         "E5 prefixes questions and passages"
     )
+
+
+def test_a_model_with_damaged_weights_is_told(tmp_path: Path) -> None:
+    shutil.copytree(_embedded_folder(), tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ModelUnusable, match="cannot be loaded"):
+        SentenceModel(str(tmp_path / "model"), threads=1, batch=8).count(["a"])
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "nobody/no-such-model", "/no/such/folder", "not a name at all!"])

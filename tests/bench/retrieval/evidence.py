@@ -3,7 +3,8 @@
 
 Questions come from questions.py, over the starter corpus, and from judged collections where FOLDER holds some: there each
 question is asked twice, the second time with every document that is judged to answer it hidden. Their neighbours on the same
-matter stay, so that figure is the hard one. Thresholds are told on every other question and on the rest.
+matter stay, so that figure is the hard one. Each limit is told on
+half of the questions and on the other half.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from corpus.embedding import SentenceModel, SharedModel
 from corpus.library import Library
 from corpus.retrieval import Hit, Retriever
 from db.database import Database
-from jobs.answer import COVERED, PASSAGES, SIMILAR, is_evidence
+from jobs.answer import EVIDENCE, PASSAGES, is_evidence
 from tests.bench.retrieval.__main__ import DEFAULT_CACHE
 from tests.bench.retrieval.indexed import Index, RememberingModel, indexed
 from tests.bench.retrieval.judged import collections, data_folder
@@ -29,6 +30,7 @@ from tests.bench.retrieval.questions import ANSWERABLE, UNANSWERABLE
 
 STARTER = Path(corpus.__file__).parent / "starter"
 _HIDDEN_AT_MOST = 30
+LIMITS = tuple(percent / 100 for percent in range(10, 41, 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,26 +100,26 @@ def tell(name: str, asked: list[Asked], wrong: bool) -> None:
     print(
         f"\n{name}: {sum(one.answerable for one in asked)} answerable, {sum(not one.answerable for one in asked)} not"
     )
-    print(f"{'similar':>8} {'covered':>8} {'false answers':>14} {'false refusals':>15}   (first half, second half)")
-    for similar, covered in sorted({(SIMILAR, COVERED), *_grid()}):
-        halves = [_errors(part, similar, covered) for part in (asked, asked[::2], asked[1::2])]
-        used = "  <- in use" if (similar, covered) == (SIMILAR, COVERED) else ""
-        (answers, refusals), first, second = halves
+    print(f"{'least':>8} {'false answers':>14} {'false refusals':>15}   (first half, second half)")
+    parts = (
+        asked,
+        [one for i, one in enumerate(asked) if i // 2 % 2 == 0],
+        [one for i, one in enumerate(asked) if i // 2 % 2],
+    )
+    for least in sorted({EVIDENCE, *LIMITS}):
+        (answers, refusals), first, second = (_errors(part, least) for part in parts)
         shown = f"({first[0]:.0%} {first[1]:.0%}, {second[0]:.0%} {second[1]:.0%})"
-        print(f"{similar:8.2f} {covered:8.2f} {answers:14.1%} {refusals:15.1%}   {shown}{used}")
+        used = "  <- in use" if least == EVIDENCE else ""
+        print(f"{least:8.2f} {answers:14.1%} {refusals:15.1%}   {shown}{used}")
     for one in asked if wrong else ():
         if is_evidence(one.hits) != one.answerable:
-            best = max(((hit.similarity or 0.0, hit.coverage) for hit in one.hits), default=(0.0, 0.0))
-            print(f"  {'refused' if one.answerable else 'answered'}: {one.question}  {best[0]:.2f} {best[1]:.2f}")
+            best = max(((hit.similarity or 0.0) * hit.coverage for hit in one.hits), default=0.0)
+            print(f"  {'refused' if one.answerable else 'answered'} ({best:.2f}): {one.question}")
 
 
-def _grid() -> Iterator[tuple[float, float]]:
-    yield from ((similar / 100, covered / 100) for similar in (25, 30, 35, 40, 45, 50) for covered in (30, 40, 50, 60))
-
-
-def _errors(asked: list[Asked], similar: float, covered: float) -> tuple[float, float]:
+def _errors(asked: list[Asked], least: float) -> tuple[float, float]:
     """(share of the unanswerable that are answered, share of the answerable that are refused)."""
-    said = [(one.answerable, is_evidence(one.hits, similar, covered)) for one in asked]
+    said = [(one.answerable, is_evidence(one.hits, least)) for one in asked]
     unanswerable = [yes for answerable, yes in said if not answerable]
     answerable = [yes for answerable, yes in said if answerable]
     return sum(unanswerable) / max(1, len(unanswerable)), 1 - sum(answerable) / max(1, len(answerable))

@@ -32,6 +32,8 @@ notre nous on ou où par pas pour qu que quel quelle qui sa sans ses son sont su
 pourquoi combien quand
 """
 _STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
+# Chinese asks inside the run of characters: cut out, so that no pair of a question word is looked for in an answer
+_ASKING = re.compile("为什么|为何|什么时候|什么|怎么样|怎么|怎样|如何|哪里|哪儿|哪些|哪个|多少|是否|吗|呢")
 _LATIN_TO = 0x250
 _CYRILLIC = range(0x400, 0x530)
 _lock = threading.Lock()
@@ -52,7 +54,7 @@ def terms(text: str) -> list[str]:
 
 def query_terms(text: str) -> list[str]:
     """The distinct terms worth searching for, in order: without stop words unless nothing else is there."""
-    plain = unicodedata.normalize("NFKC", text).lower().replace("ё", "е")
+    plain = _ASKING.sub(" ", unicodedata.normalize("NFKC", text).lower().replace("ё", "е"))
     kept = " ".join(word for word in _WORD.findall(plain) if word not in _STOP_WORDS)
     return list(dict.fromkeys(terms(kept) or terms(text)))
 

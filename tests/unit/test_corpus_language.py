@@ -58,3 +58,8 @@ def test_stop_words_are_not_searched_for_unless_they_are_all_there_is() -> None:
 
 def test_numbers_are_kept_as_written() -> None:
     assert numbers("3.5 GB of 1,024 and 16 experts") == {"3.5", "1,024", "16"}
+
+
+def test_chinese_question_words_are_not_looked_for() -> None:
+    assert query_terms("北厅的水泵什么时候修好的？") == ["北厅", "厅的", "的水", "水泵", "修好", "好的"]
+    assert query_terms("为什么？") == ["为什", "什么"], "unless nothing else is there"

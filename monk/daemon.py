@@ -158,6 +158,7 @@ def assemble(
         thinker=Thinker(engine, steps, scribe, utc_now),
         template=_template_of(engine),
         shelf=shelf,
+        thinking=settings.thinking_share,
         now=utc_now,
     )
     workers = Workers(

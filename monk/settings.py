@@ -74,6 +74,10 @@ class Settings(BaseSettings):
     speculation: Literal["auto", "off"] = Field(
         "auto", description="Tokens are guessed from the text so far, where that pays; the answers are the same"
     )
+    thinking_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.7,
+        description="Of a thought's tokens, those in which a reasoning model may think before it is made to answer; 1: all",
+    )
     kv_type_k: KvType = Field("f16", description="Type of the stored keys")
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")
     kv_cache_bytes: Annotated[ByteSize, Field(ge=0)] = Field(

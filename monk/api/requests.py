@@ -25,13 +25,15 @@ _Positive = Annotated[int, Field(gt=0, le=2**31)]
 
 
 class Budget(BaseModel):
-    """What a job may spend. Absent: the kind's own measure."""
+    """What a job may spend. Absent: the kind's own measure. `thinking`: up to 1 a share of each thought's tokens, above that
+    tokens."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     tokens: _Positive | None = None
     minutes: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     samples: _Positive | None = None
+    thinking: Annotated[float, Field(ge=0, le=2**31, allow_inf_nan=False)] | None = None
 
 
 class JobRequest(BaseModel):

@@ -29,6 +29,7 @@ def job_summary(job: Job, forecast: Forecasted) -> dict[str, Any]:
         "deadline": iso(job.deadline),
         "adapter": job.adapter,
         "budget": job.budget,
+        "used_seconds": round(job.used_seconds, 1),
         "seed": job.seed,
         "tags": job.tags,
         "idempotency_key": job.idempotency_key,

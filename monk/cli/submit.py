@@ -46,6 +46,12 @@ def submit(
     samples: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Budget: independent samples (think).")
     ] = None,
+    thinking: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="N", help="Budget: when a reasoning model must answer; 0.7 of its tokens, or tokens."
+        ),
+    ] = None,
     adapter: Annotated[
         str | None,
         typer.Option(metavar="NAME", help='LoRA adapter to wear: "lawyer", "lawyer:0.8", or several with +.'),
@@ -72,7 +78,7 @@ def submit(
 
     kind, given = kind_and_input(text, kind, input_, document, question)
     given = looking_into(given, _given(folder=folder, types=type_ or None, since=since, until=until))
-    budget = _given(tokens=tokens, minutes=minutes, samples=samples)
+    budget = _given(tokens=tokens, minutes=minutes, samples=samples, thinking=thinking)
     job = _given(
         kind=kind,
         input=given,

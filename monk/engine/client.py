@@ -60,6 +60,22 @@ class AdapterUse:
     scale: float = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How this model marks the part of an answer in which it thinks, and how long that part may be.
+
+    Stop strings and the grammar begin behind it. When `tokens` of the answer were thought (the opening mark counts) and
+    the part is still open, `closing` is said for the model, token by token; it must end with what `ending` stands for.
+    A thought that opens no such part is not touched.
+    """
+
+    opening: tuple[int, ...]  # what an answer begins with that thinks
+    ending: tuple[int, ...]  # what the model says when it has done
+    closing: tuple[int, ...]
+    opened: bool = False  # the prompt has said `opening` already
+    tokens: int | None = None  # None: it may think to the end of max_tokens
+
+
 def wave_of(adapters: tuple[AdapterUse, ...]) -> str:
     """The same for the same contents and scales in any order; empty for the bare model."""
     return "+".join(sorted(f"{adapter.sha256}:{adapter.scale!r}" for adapter in adapters))
@@ -80,6 +96,7 @@ class ThoughtRequest:
     stop: tuple[str, ...] = ()
     saved: tuple[int, ...] = ()
     adapters: tuple[AdapterUse, ...] = ()
+    thinking: Thinking | None = None  # None: the model marks none
     group: str = ""  # thoughts of one group have much in common: samples of one prompt, questions on one document
     priority: int = 0  # higher is admitted first, -100..100
     deadline_seconds: float | None = None  # from now, until the answer is of no use

@@ -140,16 +140,15 @@ class Runner:
         sequence = Sequence.begin(request, self._num_arrived, time.monotonic())
         sequence.guard = self._model.guard_for(request)
         for token in request.saved:
-            sequence.text.push(self._model.piece(token))
-            if sequence.guard is not None:
-                sequence.guard.accept(token)
+            sequence.say(token, self._model.piece(token))
         return sequence
 
     def _finished_by(self, sequence: Sequence) -> FinishReason | None:
         """Why the tokens so far already end the answer."""
         if sequence.text.stopped:
             return "stop"
-        if sequence.num_answered and self._model.is_end(sequence.tokens[-1]):
+        was_forced = sequence.part is not None and sequence.part.forced_last
+        if sequence.num_answered and self._model.is_end(sequence.tokens[-1]) and not was_forced:
             sequence.text.finish()
             return "stop"
         if sequence.remaining <= 0:

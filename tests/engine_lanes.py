@@ -13,7 +13,7 @@ from collections.abc import Sequence as Row
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import AdapterUse, ThoughtRequest
+from monk.engine.client import AS_ITS_FILE_SAYS, AdapterUse, ModelUse, ThoughtRequest
 from monk.engine.frames import Image
 from monk.engine.native import NO_ROOM, LaneKind, Phase, Run
 from monk.engine.sequence import Guard
@@ -118,14 +118,31 @@ class SumModel:
         self._chunk = chunk
         self.has_prefill = True
         self.tint = 0
+        self.use = ModelUse()
+        self.used: list[ModelUse] = []  # one after the other
         self.worn: list[tuple[str, ...]] = []  # one after the other
 
-    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
-        self.tint = tint_of(adapters)
+    def wear(self, adapters: tuple[AdapterUse, ...], use: ModelUse) -> None:
+        self._run_with(use)
+        self.tint = tint_of(adapters, use)
         self.worn.append(tuple(adapter.path for adapter in adapters))
         if any(adapter.path == "broken" for adapter in adapters):
+            self._run_with(ModelUse())
             self.tint = 0
             raise AdapterUnusable("llama.cpp refuses the adapter broken")
+
+    def _run_with(self, use: ModelUse) -> None:
+        """Other settings, other contexts; the old ones are gone."""
+        if use == self.use:
+            return
+        for lane in self.lanes.values():
+            lane.held = []  # whoever looks into a closed context fails
+        self.use = use
+        self.used.append(use)
+        self.streams = SumLane(
+            self, self.streams.num_sequences, 4096, unified=False, most_tokens=self.streams.most_tokens
+        )
+        self.lanes = {"stream": self.streams}
 
     def open_lane(self, kind: LaneKind) -> SumLane | None:
         if kind == "prefill" and self.has_prefill:
@@ -148,9 +165,10 @@ class SumModel:
     def clear_abort(self) -> None: ...
 
 
-def tint_of(adapters: tuple[AdapterUse, ...]) -> int:
+def tint_of(adapters: tuple[AdapterUse, ...], use: ModelUse = AS_ITS_FILE_SAYS) -> int:
     """What is added to every token of the KV: multiples of the vocabulary would not show."""
-    return sum(int(1000 * adapter.scale) * (1 + len(adapter.sha256)) for adapter in adapters)
+    worn = sum(int(1000 * adapter.scale) * (1 + len(adapter.sha256)) for adapter in adapters)
+    return worn + 5 * (use.experts or 0) + 7 * int((use.rope_freq_base or 0) // 1000) + 11 * int(use.yarn_factor or 0)
 
 
 def next_token(held: list[int]) -> int:

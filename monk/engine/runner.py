@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from monk.engine.archive import Archive
-from monk.engine.client import FinishReason, ThoughtRequest
+from monk.engine.client import FinishReason, ModelUse, ThoughtRequest
 from monk.engine.counters import Counters
 from monk.engine.lanes import Lanes, RunnerConfig
+from monk.engine.model_use import settled
 from monk.engine.native import Model
 from monk.engine.request import check_request
 from monk.engine.scheduler import Scheduler
@@ -58,6 +59,11 @@ class Runner:
         self._stopping = True
         self._model.request_abort()
         self._inbox.put(lambda: None)
+
+    @property
+    def runs_with(self) -> ModelUse:
+        """What the model runs with at present."""
+        return self._lanes.model_use
 
     # --- the loop
 
@@ -111,6 +117,11 @@ class Runner:
     def _enqueue(self, request: ThoughtRequest) -> None:
         if request.id in self._by_id:
             self._deliver(request.id, EngineFailed(f"thought {request.id} is running already"))
+            return
+        try:
+            request = replace(request, model=settled(request.model, self._config.house, self._config.own))
+        except MonkError as error:
+            self._deliver(request.id, error)
             return
         twin = next((item for item in self._sequences if item.is_same_as(request)), None)
         if twin is not None:

@@ -26,6 +26,7 @@ from monk.engine.client import (
     TokenLogprob,
 )
 from monk.engine.mailbox import Mailbox
+from monk.engine.model_use import DENSE, OwnSettings, check
 from monk.engine.part import ThinkingPart
 from monk.engine.request import check_length, check_request
 from monk.engine.sequence import Sequence
@@ -104,8 +105,10 @@ class ScriptedEngine:
         slots: int = 16,
         load_error: ModelUnusable | None = None,
         thinks: bool = False,
+        own: OwnSettings = DENSE,
     ) -> None:
         self._answer = answer
+        self._own = own
         self._delay = token_delay_seconds
         self._restart_seconds = restart_seconds
         self._load_error = load_error
@@ -224,6 +227,7 @@ class ScriptedEngine:
 
     def _begin(self, request: ThoughtRequest, mailbox: Mailbox) -> _Thought:
         check_request(request, VOCAB_SIZE, self._card.context)
+        check(request.model, self._own)
         if request.sampling.grammar is not None and "root" not in request.sampling.grammar:
             raise InvalidInput("grammar is not valid GBNF: it has no root", param="grammar")
         self.requests.append(request)

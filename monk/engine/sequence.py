@@ -77,7 +77,7 @@ class Sequence:
     def begin(cls, request: ThoughtRequest, order: int = 0, arrived_at: float = 0.0) -> Sequence:
         tokens = [*request.prompt, *request.saved]
         listeners = [Listener(request.id, is_first=True)]
-        wave = wave_of(request.adapters)
+        wave = wave_of(request.adapters, request.model)
         part = None if request.thinking is None else ThinkingPart(request.thinking)
         return cls(request, tokens, TextStream(request.stop), listeners, wave, order, arrived_at, part=part)
 
@@ -144,7 +144,7 @@ class Sequence:
 def _what_counts(request: ThoughtRequest) -> tuple[object, ...]:
     """All that shapes the answer, the cheapest to compare first."""
     sampling = replace(request.sampling, seed=0) if request.sampling.temperature == 0.0 else request.sampling
-    wave = wave_of(request.adapters)
+    wave = wave_of(request.adapters, request.model)
     return request.max_tokens, wave, sampling, request.stop, request.thinking, request.saved, request.prompt
 
 

@@ -1,4 +1,5 @@
-"""How long a job has run, in all its attempts: its budget of minutes counts on after a crash."""
+"""How long a job has run, in all its attempts, so that its budget of minutes counts on after a crash; and the settings the
+model runs with for it."""
 
 from __future__ import annotations
 
@@ -13,3 +14,4 @@ depends_on = None
 
 def upgrade() -> None:
     op.add_column("jobs", sa.Column("used_seconds", sa.Double(), nullable=False, server_default=sa.text("0")))
+    op.add_column("jobs", sa.Column("model", sa.JSON(), nullable=False, server_default=sa.text("'{}'")))

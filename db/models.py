@@ -106,6 +106,7 @@ class Job(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(
         JSON(none_as_null=True)
     )  # code, message, facts of the last error
+    model: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))  # experts and rope, where it wants others
     used_seconds: Mapped[float] = mapped_column(server_default=sql("0"))  # it has run, in all attempts
 
     __table_args__ = (

@@ -49,11 +49,13 @@ class NewJob:
     max_attempts: int = 3
     schedule_id: str | None = None
     late_by_seconds: float | None = None
+    model: dict[str, Any] = field(default_factory=dict)
 
     def content_hash(self) -> str:
         """The same for the same question, whatever its key; tells a repeated submit from a different one."""
         told = [self.kind, self.input, self.priority, _iso(self.not_before), _iso(self.deadline)]
         told += [self.adapter, self.budget, self.seed, sorted(self.tags), self.max_attempts]
+        told += [self.model] if self.model else []
         return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -336,6 +338,7 @@ def _row(new: NewJob, now: datetime) -> dict[str, Any]:
         "deadline": new.deadline,
         "adapter": new.adapter,
         "budget": new.budget,
+        "model": new.model,
         "seed": new.seed,
         "tags": new.tags,
         "idempotency_key": new.idempotency_key,

@@ -18,7 +18,8 @@ from db.steps import Steps
 from jobs.context import Ask, ChatMessage, Said
 from jobs.prompts import Prompts
 from monk.budget import TimeBudget, TokenBudget
-from monk.engine.client import AdapterUse, EngineClient, Segment
+from monk.engine.client import AdapterUse, EngineClient, ModelUse, Segment
+from monk.engine.model_use import over, told
 from monk.engine.template import ChatTemplate, opens_thinking
 from monk.errors import InvalidInput
 from monk.lora.shelf import Shelf
@@ -41,6 +42,7 @@ class Tools:
     thinker: Thinker
     template: Callable[[], ChatTemplate]
     shelf: Shelf
+    model_use: ModelUse  # what the model runs with, where a job does not say otherwise
     thinking: float  # share of a thought's tokens for its thinking part, where nobody says otherwise
     now: Callable[[], datetime]
 
@@ -56,8 +58,9 @@ class Run:
         self._time = TimeBudget(job.budget.get("minutes"), job.used_seconds)
         self._tokens = TokenBudget(job.budget.get("tokens"))
         self._dressing = threading.Lock()
+        self._use: ModelUse | None = None
         self._worn: tuple[AdapterUse, ...] | None = None
-        self._terms = Terms(job, self.pausing, self.lost, self._time.left, self._adapters)
+        self._terms = Terms(job, self.pausing, self.lost, self._time.left, self._adapters, self._model)
 
     @property
     def job_id(self) -> str:
@@ -148,6 +151,17 @@ class Run:
                 worn = [Worn(**row) for row in rows]
                 self._worn = tuple(AdapterUse(str(shelf.weights(one)), one.sha256, one.scale) for one in worn)
             return self._worn
+
+    def _model(self) -> ModelUse:
+        """What the model runs with for this job, written down once: the house may set something else before it is done."""
+        with self._dressing:
+            if self._use is None:
+                use = over(ModelUse(**self.job.model), self._tools.model_use)
+                saved = self._tools.steps.find_step(self.job.id, "model")
+                if saved is not None or told(use):
+                    use = ModelUse(**self.step("model", lambda: told(use)))
+                self._use = use
+            return self._use
 
     def _segments(self, messages: list[ChatMessage]) -> list[Segment]:
         """In the model's template. A template that tells the date gets that of the job, or midnight would make another

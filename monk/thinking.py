@@ -24,6 +24,7 @@ from monk.engine.client import (
     AdapterUse,
     EngineClient,
     Finished,
+    ModelUse,
     NewTokens,
     PrefillProgress,
     Sampling,
@@ -32,6 +33,7 @@ from monk.engine.client import (
     ThoughtRequest,
     wave_of,
 )
+from monk.engine.model_use import told
 from monk.engine.part import ThinkingPart
 from monk.engine.template import split_thinking
 from monk.errors import EngineDied, EngineFailed
@@ -55,6 +57,7 @@ class Terms:
     lost: threading.Event
     seconds_left: Callable[[], float]
     adapters: Callable[[], tuple[AdapterUse, ...]]
+    model: Callable[[], ModelUse]
 
 
 class Thinker:
@@ -74,14 +77,14 @@ class Thinker:
         Raises Paused, LeaseLost, ContextTooLong, EngineFailed.
         """
         card = self._engine.card()
-        sampling, adapters = _sampling(ask, seed), terms.adapters()
+        sampling, adapters, model = _sampling(ask, seed), terms.adapters(), terms.model()
         thinking = thinking_of(self._engine, ask.thinking, ask.max_tokens, opened=opened)
         new = NewThought(
             name=name,
             sample=sample,
-            request_hash=_request_hash(prompt, sampling, ask, card.sha256, wave_of(adapters), thinking),
+            request_hash=_request_hash(prompt, sampling, ask, card.sha256, wave_of(adapters, model), thinking),
             model_sha256=card.sha256,
-            sampling=_told(sampling, ask) | ({} if thinking is None else {"thinking_tokens": thinking.tokens}),
+            sampling=_told(sampling, ask) | _special(thinking, model),
             max_tokens=ask.max_tokens,
             prompt_ids=prompt,
         )
@@ -97,6 +100,7 @@ class Thinker:
             thinking=thinking,
             saved=found.saved,
             adapters=adapters,
+            model=model,
             group=terms.job.id,  # its steps quote the same documents and each other
             priority=terms.job.priority,
             deadline_seconds=_seconds_until(terms.job.deadline, self._now()),
@@ -202,9 +206,15 @@ def _sampling(ask: Ask, seed: int) -> Sampling:
 
 
 def _told(sampling: Sampling, ask: Ask) -> dict[str, Any]:
-    told = {field: getattr(sampling, field) for field in Sampling.__dataclass_fields__}
-    told["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    return {**told, "stop": list(ask.stop)}
+    values = {field: getattr(sampling, field) for field in Sampling.__dataclass_fields__}
+    values["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    return {**values, "stop": list(ask.stop)}
+
+
+def _special(thinking: Thinking | None, model: ModelUse) -> dict[str, Any]:
+    """What is told beside the sampling, where there is something to tell."""
+    limit = {} if thinking is None else {"thinking_tokens": thinking.tokens}
+    return limit | ({"model": told(model)} if told(model) else {})
 
 
 def _request_hash(
@@ -213,8 +223,7 @@ def _request_hash(
     what: list[Any] = [prompt, _told(sampling, ask), ask.max_tokens, model_sha256]
     what += [wave] if wave else []
     what += [] if thinking is None else [asdict(thinking)]
-    told = json.dumps(what, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _thought_end(end: Finished, opened: bool) -> ThoughtEnd:

@@ -28,6 +28,7 @@ def job_summary(job: Job, forecast: Forecasted) -> dict[str, Any]:
         "not_before": iso(job.not_before),
         "deadline": iso(job.deadline),
         "adapter": job.adapter,
+        "model": job.model,
         "budget": job.budget,
         "used_seconds": round(job.used_seconds, 1),
         "seed": job.seed,

@@ -42,6 +42,7 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("asked", summary(job)),
         ("tags", ", ".join(job.get("tags") or [])),
         ("adapter", str(job.get("adapter") or "")),
+        ("model", ", ".join(f"{name} {value:g}" for name, value in (job.get("model") or {}).items())),
         ("budget", _budget(job)),
         ("priority", str(job["priority"]) if job.get("priority") else ""),
         ("created", shown(job.get("created_at"))),

@@ -47,6 +47,7 @@ def asked(job: Job, costs: Costs, num_steps: int, time: Time) -> dict[str, Any]:
         "errors": job.errors,
         "late_by_seconds": job.late_by_seconds,
         "adapter": one_line(job.adapter) or None,
+        "model": harmless(job.model),
         "steps": num_steps,
         "budget": harmless(job.budget),
         "used_seconds": job.used_seconds,

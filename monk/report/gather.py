@@ -13,7 +13,7 @@ meaning of one changes only with the schema's number.
     counts                   done, failed, cancelled, left; of these running, queued, waiting; not_told (beyond the list's limit)
     done[] failed[] cancelled[] left[]      jobs, most important first; each has
         id, kind, state, question, question_characters, questions[], document, tags, priority, asked_at, started_at,
-        ended_at, deadline, took_seconds, attempts, errors, late_by_seconds, adapter, steps, budget
+        ended_at, deadline, took_seconds, attempts, errors, late_by_seconds, adapter, model, steps, budget
         used_seconds         it has run, in all attempts
         cost                 thoughts, prompt_tokens, prefilled_tokens, decoded_tokens, prefill_seconds, decode_seconds,
                              resumes, cut_by_limit, cut_by_minutes

@@ -190,6 +190,8 @@ def _remarks(job: Data, until: datetime) -> list[str]:
         remarks.append(f"Deadline {words.moment(_time(job['deadline']), until)}.")
     if job["adapter"]:
         remarks.append(f"Adapter {job['adapter']}.")
+    if model := job.get("model"):
+        remarks.append(f"Run with {', '.join(f'{name} {value:g}' for name, value in model.items())}.")
     if job["errors"] or job["attempts"] > 1:
         errors = f", {words.count(job['errors'], 'error')}" if job["errors"] else ""
         remarks.append(f"{words.count(job['attempts'], 'attempt')}{errors}.")

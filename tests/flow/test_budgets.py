@@ -158,3 +158,16 @@ def test_minutes_count_on_over_a_nights_end_and_a_restart(home: Path, database: 
     assert used < job.used_seconds < 3.5, "the second attempt had only what the first one left"
     assert job_summary(job, (None, {}))["used_seconds"] == round(job.used_seconds, 1)
     assert "ended when the minutes were used up" in told and "Budget 1.8 s, used" in told
+
+
+def test_what_is_used_is_written_down_while_a_job_runs(home: Path, database: Database) -> None:
+    made = house(home, database, delay=0.01)
+    start(made)
+    try:
+        job_id = chat(made, "Tell a story", 5000, minutes=10)
+        made.services.night.open_now(None)
+        used = wait(lambda: made.services.queue.get(job_id).used_seconds, "seconds, with a renewed lease")
+    finally:
+        stop(made, 10.0)
+
+    assert 0 < used < made.services.queue.get(job_id).used_seconds, "a kill would have forgotten only what came after"

@@ -95,6 +95,10 @@ def test_a_mixed_night_says_what_each_thought_says_alone(engine: EngineProcess) 
 def test_another_expert_count_and_another_rope_really_change_the_logits(engine: EngineProcess) -> None:
     told = [logprobs_of(engine, asked(use, LONG, f"logits-{at}")) for at, use in enumerate(USES)]
 
+    deadline = time.monotonic() + 20
+    while engine.status().runs_with != {"experts": 6, "rope_freq_scale": 0.25} and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert engine.status().runs_with == {"experts": 6, "rope_freq_scale": 0.25}, "as the last one"
     assert all(one != other for at, one in enumerate(told) for other in told[:at])
     same = logprobs_of(engine, asked(ModelUse(experts=2, rope_freq_base=10000.0), LONG, "as-in-the-file"))
     assert same == told[0]

@@ -9,15 +9,23 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from monk.engine.client import Finished, KvFigures, ModelUse, NewTokens, Sampling, ThoughtRequest
+from monk.engine import gguf_file, memory
+from monk.engine.client import AdapterUse, Finished, KvFigures, ModelUse, NewTokens, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
+from monk.engine.llama import LlamaModel
+from monk.engine.native import Run
 from monk.engine.process import EngineProcess
-from monk.errors import EngineDied, InvalidInput, ModelUnusable
+from monk.errors import EngineDied, InvalidInput, MemoryTooSmall, ModelUnusable
+from monk.lora.adapter import Lora, Pair
+from monk.lora.gguf_adapter import write
+from monk.lora.shelf import Shelf
 from tests.contract.test_engine import assert_same_greedy
 from tests.engine_models import write_tiny_model
 
@@ -176,3 +184,44 @@ def test_settings_of_the_house_that_the_model_cannot_have_are_told_at_the_start(
     with pytest.raises(ModelUnusable, match=r"dense.gguf: experts is 4, and this model has none"):
         engine.card(60.0)
     engine.stop()
+
+
+def test_an_adapter_is_worn_again_over_weights_that_were_loaded_anew(
+    model: Path, engine: EngineProcess, tmp_path: Path
+) -> None:
+    random = np.random.default_rng(1)
+    pairs = {
+        tensor.name: Pair(
+            random.standard_normal((4, tensor.shape[0]), dtype=np.float32),
+            random.standard_normal((tensor.shape[1], 4), dtype=np.float32) / 4,
+        )
+        for tensor in gguf_file.read(model).tensors
+        if "attn_q." in tensor.name
+    }
+    write(Lora("qwen3moe", 8.0, pairs), tmp_path / "a.gguf")
+    shelf = Shelf(tmp_path / "shelf")
+    kept = shelf.add("a", tmp_path / "a.gguf", model, datetime(2026, 1, 1, tzinfo=UTC))
+    worn = (AdapterUse(str(shelf.weights(kept)), kept.sha256),)
+
+    told = [
+        ids_of(engine, replace(asked(use, PROMPTS[2], f"{at}"), adapters=adapters))
+        for at, (use, adapters) in enumerate([(USES[0], worn), (USES[2], worn), (USES[2], ()), (USES[0], worn)])
+    ]
+
+    assert told[0] == told[3]
+    assert len(set(told)) == 3
+
+
+def test_experts_there_is_no_memory_for_are_refused_with_figures_and_the_house_goes_on(model: Path) -> None:
+    file = gguf_file.read(model)
+    config = EngineConfig(model, context=512, slots=2, threads=1)
+    plan = replace(memory.fit(file, config), weight_bytes=1 << 50)  # as if it had taken nearly all there is
+    loaded = LlamaModel(config, plan, lambda: None, file)
+    try:
+        with pytest.raises(MemoryTooSmall, match=r"6 experts need 1048576\.\d+ GiB with the model, .* are free"):
+            loaded.wear((), ModelUse(experts=6))
+        assert loaded.streams.decode([Run(0, 0, PROMPTS[0])], "prefill") == 0
+        loaded.wear((), ModelUse(rope_freq_base=500.0))
+        assert loaded.streams.num_computed(0) == 0, "another context, and nothing in it"
+    finally:
+        loaded.close()

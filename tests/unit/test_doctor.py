@@ -149,6 +149,16 @@ def test_the_embedded_model_is_described_and_fits(home: Path) -> None:
     assert plan.state == "ok" and "slots of" in plan.text
 
 
+def test_settings_the_model_cannot_run_with_are_a_failure_with_a_way_out(home: Path) -> None:
+    checks = dict(doctor._checks(quick=True))
+
+    dense = only(doctor._guarded("model", checks["model"], settings(home, experts=4)))
+    stretched = only(doctor._guarded("model", checks["model"], settings(home, yarn_factor=2.0)))
+
+    assert dense.state == "fail" and "it is dense" in dense.text and dense.remedy == "leave experts out"
+    assert stretched.state == "ok" and stretched.text.endswith("yarn_factor 2")
+
+
 def test_a_plan_that_does_not_fit_is_a_failure_with_figures(home: Path) -> None:
     findings = {one.check: one for one in doctor.examine(settings(home, memory_reserve_bytes=1 << 50), quick=True)}
 

@@ -1,0 +1,98 @@
+"""What the measurements say: the setting to run with, the gain, and figures others reckon with. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from monk.engine.tuning.course import (
+    COPIES,
+    QUESTIONS,
+    Verdict,
+    answer,
+    prompt_of,
+    step_of,
+    trial_of,
+)
+from monk.engine.tuning.trial import Notebook, Setting, Situation
+
+# what of a setting goes where in EngineConfig; see `record.fill`
+FIELDS = {
+    "threads_prompt": "threads_batch",
+    "threads_step": "threads",
+    "threads_single": "threads_single",
+    "width": "most_slots",
+    "chunk": "most_ubatch",
+    "type_k": "kv_type_k",
+    "type_v": "kv_type_v",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`verdicts` in the order of the questions. Gains are times faster than now; None: not measured."""
+
+    setting: Setting
+    verdicts: tuple[Verdict, ...]
+    prompt_gain: float | None
+    answer_gain: float | None
+
+    def values(self) -> dict[str, Any]:
+        """By field of EngineConfig."""
+        named = {field: getattr(self.setting, name) for name, field in FIELDS.items()}
+        return {**named, "flash_attention": "on" if self.setting.flash else "off"}
+
+    def reshapes_kv(self, now: Setting) -> bool:
+        """KV on the disk would be of no use with it."""
+        mine, others = self.setting, now
+        return (mine.flash, mine.type_k, mine.type_v) != (others.flash, others.type_k, others.type_v)
+
+
+def choose(situation: Situation, notebook: Notebook) -> Choice:
+    """The setting after all questions, as far as they have answers."""
+    chosen, verdicts = situation.now, []
+    for question in QUESTIONS:
+        chosen, told = answer(question, situation, chosen, notebook)
+        verdicts += told
+    return Choice(chosen, tuple(verdicts), *(_gain(situation, chosen, notebook, of) for of in ("prompt", "step")))
+
+
+def _gain(situation: Situation, chosen: Setting, notebook: Notebook, of: str) -> float | None:
+    if chosen == situation.now:
+        return 1.0
+    pair = []
+    for setting in (situation.now, chosen):
+        _, trial = step_of(situation, setting) if of == "step" else prompt_of(situation, setting)[0]
+        best = notebook.best(trial)
+        if best is None:
+            return None
+        pair.append(best / trial.rows)
+    return pair[0] / pair[1]
+
+
+def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_bytes: int) -> dict[str, Any]:
+    """What other parts of the engine would otherwise assume, where it was measured.
+
+    decode_seconds   of a step, by its number of thoughts, behind `depth` tokens
+    copy_bytes_per_second   of KV, from one stream to another; `stream_bytes`: of one whole stream of the trials
+    cell_ratio       price of a cell in the fork lane to one in streams (`grouping.py`); below 1 forking can pay
+    """
+    depth, width = situation.depth, chosen.width
+    steps = {
+        trial.rows: round(min(seconds), 6)
+        for trial, seconds in sorted(notebook.taken.items(), key=lambda item: item[0].rows)
+        if trial == trial_of(chosen, "step", trial.rows, depth)
+    }
+    told: dict[str, Any] = {"depth": depth, "decode_seconds": steps}
+    single = notebook.best(trial_of(chosen, "step", 1, depth))
+    copies = min(COPIES, width)
+    copying = notebook.best(trial_of(chosen, "copy", copies, depth))
+    if single is not None and copying is not None and copying > single:
+        told["copy_bytes_per_second"] = round(copies * stream_bytes / (copying - single))
+    empty, own, shared = (
+        notebook.best(trial_of(chosen, phase, width, behind))  # type: ignore[arg-type]
+        for phase, behind in (("step", 0), ("step", depth), ("shared", depth))
+    )
+    if empty is not None and own is not None and shared is not None and own > empty:
+        told["cell_ratio"] = round(max(0.05, (shared - empty) / (own - empty)), 3)
+    return told

@@ -37,7 +37,7 @@ def tune(
     home: Annotated[Path | None, typer.Option(help="Folder of all state.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Measure how the model runs best here, show it, and keep the choice.
+    """Measure how the model runs best here, and keep it so.
 
     Flash attention, threads for each phase, chunk, batch width, KV types. Settings of your own stay as they are; the
     engine fills the others in when it loads the model next.

@@ -16,7 +16,10 @@ the repeats, since noise only ever makes slower; and an alternative is taken onl
 more than 3 % and more than the repeats of either differ. One measurement decides nothing.
 
 *Depth.* Attention is what the settings differ in most, and an empty context has none. All is measured behind 4,096
-tokens, or 1,024, or 256, whatever the time allows; behind none, flash attention is not decided.
+tokens, or 1,024, or 256, whatever the time allows; behind less than 1,024, flash attention is not decided.
+
+*A busy machine* (others wait for the processor) would choose what suits the others. The version that runs by itself
+waits for another start then; `monk tune` warns.
 
 *Safety.* The trials run in a process of their own. One that dies of a trial has told all it measured before; that trial
 is struck out and another process goes on. Memory is planned before each context is opened.

@@ -15,7 +15,11 @@ from monk.engine.tuning.trial import Notebook, Phase, Setting, Situation, Trial
 # reads a thousand tokens and writes two hundred; samples and questions on one text go on from a shared beginning.
 PROMPT_TOKENS, ANSWER_TOKENS, SHARED_ANSWER_TOKENS = 1000.0, 150.0, 50.0
 LEAST_MARGIN = 0.03  # a gain below is not worth a change
-HOPELESS = 1.5  # this many times slower than the first alternative: not tried again
+LEAST_DEPTH = 1024  # tokens of context that tell something of attention, and may change what shapes KV
+HOPELESS, HOPELESS_AT_ONCE = (
+    1.5,
+    4.0,
+)  # so many times slower than the first alternative: not tried a third, or second, time
 COPIES = 4  # streams copied at once, to know what one costs
 
 Weighed = tuple[float, Trial]  # tokens of that kind in a thought
@@ -84,7 +88,9 @@ def _hopes(one: Alternative, first: Alternative, first_price: float | None, note
     if _misses(one, first, notebook) is not None:
         return False
     its_price = price(one, first, notebook)
-    return its_price is None or first_price is None or its_price < HOPELESS * first_price
+    is_new = any(notebook.count(trial) < 2 for _, trial in one.trials)
+    limit = HOPELESS_AT_ONCE if is_new else HOPELESS
+    return its_price is None or first_price is None or its_price < limit * first_price
 
 
 def price(alternative: Alternative, first: Alternative, notebook: Notebook) -> float | None:
@@ -180,7 +186,7 @@ def _as_it_is(situation: Situation, chosen: Setting) -> list[Alternative]:
 
 
 def _flash(situation: Situation, chosen: Setting) -> list[Alternative]:
-    if not situation.depth or not situation.flash:  # on an empty context they do not differ in what matters
+    if situation.depth < LEAST_DEPTH or not situation.flash:  # behind less they do not differ in what matters
         return []
     settings = [chosen, *(chosen.but(flash=flash) for flash in situation.flash if flash != chosen.flash)]
     return [Alternative(one, _thought(situation, one)) for one in settings]
@@ -232,7 +238,7 @@ def _kv_types(situation: Situation, chosen: Setting) -> list[Alternative]:
         for k, v, flash in situation.kv_types
         if flash == chosen.flash and (k, v) != (chosen.type_k, chosen.type_v)
     ]
-    if not others or not situation.depth:
+    if not others or situation.depth < LEAST_DEPTH:
         return []
     depth = situation.depth
     return [

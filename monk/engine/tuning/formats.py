@@ -117,7 +117,7 @@ def judged(books: dict[str, Notebook], setting: Setting, bits: float) -> Iterato
     first = next(iter(priced.values()))
     gains = {name: first[0] / price for name, (price, _) in priced.items() if price and first[0]}
     sure = {name: gain for name, gain in gains.items() if gain > 1.0 + max(LEAST_MARGIN, first[1], priced[name][1])}
-    safe = {name: gain for name, gain in sure.items() if _bits(name, bits) >= bits - 0.5}
+    safe = {name: gain for name, gain in sure.items() if _bits(name, bits) >= bits - 0.25}
     best = max(safe, key=lambda name: safe[name], default=None)
     for place, (name, book) in enumerate(books.items()):
         prompt, step = _rates(book, setting)

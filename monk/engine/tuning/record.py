@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -95,7 +96,8 @@ def keep(config: EngineConfig, record: Record) -> Path:
             os.fsync(file.fileno())
         fresh.replace(path)
     except OSError as exc:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
         raise HomeUnusable(f"{path} cannot be written: {exc.strerror}; make room, or check its owner") from exc
     return path
 

@@ -38,9 +38,9 @@ def longest_call(situation: Situation) -> int:
     return max((situation.piece, *situation.chunks))
 
 
-def reach(situation: Situation) -> int:
-    """Tokens of one stream."""
-    return -(-(situation.depth + longest_call(situation) + SLACK) // PAD) * PAD
+def padded(tokens: int) -> int:
+    """Cells of a stream that holds so many and may grow a little."""
+    return -(-(tokens + SLACK) // PAD) * PAD
 
 
 def widest(situation: Situation) -> int:

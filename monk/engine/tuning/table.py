@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from monk.engine.tuning.choice import Choice
-from monk.engine.tuning.course import SILENT, Verdict
+from monk.engine.tuning.course import LEAST_DEPTH, SILENT, Verdict
 from monk.engine.tuning.trial import Notebook, Setting, Situation
 
 HEADERS = ("question", "with", "prompts", "answers", "gain", "needed", "verdict")
@@ -63,11 +63,9 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def notes(situation: Situation, choice: Choice, kv_bytes: int) -> list[str]:
     """What a person should know beside the table, a line each."""
-    told = [
-        f"measured behind {situation.depth} tokens of context"
-        if situation.depth
-        else "there was no time to build a context: flash attention and KV types are not decided"
-    ]
+    told = [f"measured behind {situation.depth} tokens of context"]
+    if situation.depth < LEAST_DEPTH and (situation.flash or situation.kv_types):
+        told.append(f"there was no time for a context of {LEAST_DEPTH}: flash attention and KV types stay undecided")
     held = f"{kv_bytes / (1 << 30):.2f} GiB of KV on the disk"
     if kv_bytes and choice.reshapes_kv(situation.now):
         told.append(f"with this choice {held} would be of no use: prompts of earlier nights are computed again")

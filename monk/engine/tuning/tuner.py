@@ -71,7 +71,7 @@ def tune(
 def _facts(config: EngineConfig, file: GgufFile, outcome: Outcome, choice: Choice, plan: Plan) -> dict[str, Any]:
     situation: Situation = outcome.situation
     types = replace(config, kv_type_k=choice.setting.type_k, kv_type_v=choice.setting.type_v)  # type: ignore[arg-type]
-    stream_bytes = size.reach(situation) * kv_bytes_per_token(file, types)
+    stream_bytes = size.padded(situation.depth) * kv_bytes_per_token(file, types)
     return facts(situation, outcome.notebook, choice.setting, stream_bytes)
 
 

@@ -153,6 +153,20 @@ def test_a_first_start_measures_says_so_and_the_second_does_not(
     assert first["by_itself"] is True
 
 
+def test_an_engine_that_is_stopped_while_it_measures_is_gone_at_once(tmp_path: Path) -> None:
+    engine = EngineProcess(replace(made(tmp_path, "qwen3"), tune_seconds=60.0, tune_busy_percent=0.0))
+    engine.start()
+    ends_at = time.monotonic() + 30
+    while not (children := measuring_children()):
+        assert time.monotonic() < ends_at
+        time.sleep(0.05)
+
+    engine.stop()
+
+    psutil.wait_procs(children, timeout=5)
+    assert not measuring_children() and not (tmp_path / "tune").exists()
+
+
 def tuning_of(config: EngineConfig) -> dict[str, Any]:
     engine = EngineProcess(config)
     try:

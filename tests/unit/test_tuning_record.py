@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from monk.engine import memory
+from monk.engine import archive, memory
 from monk.engine.config import EngineConfig
-from monk.engine.tuning import host, record
+from monk.engine.kv_key import model_key
+from monk.engine.tuning import host, record, tuner
 from monk.engine.tuning.force import in_force
 from monk.engine.tuning.record import Record
 from monk.errors import HomeUnusable, SettingsInvalid
@@ -156,6 +157,37 @@ def test_the_status_says_which_settings_are_in_force_and_whence() -> None:
     assert told["settings"]["flash_attention"] == {"value": "off", "from": "tuned"}
     assert told["settings"]["kv_type_k"] == {"value": "f16", "from": "default"}
     assert told["gain"] == {"prompts": 1.2}
+
+
+def test_the_names_of_kv_blocks_change_with_a_choice_that_shapes_kv_and_with_no_other() -> None:
+    model, here = qwen3_30b(), EngineConfig(Path("/models/qwen3-30b.gguf"), threads=8)
+
+    def named(**values: object) -> bytes:
+        filled = record.fill(here, values)
+        plan = memory.fit(model, filled, 2000 << 30)
+        return model_key(archive.facts(model, filled, plan, SHA))
+
+    assert named(flash_attention="off", most_slots=32, most_ubatch=256) == named() == named()
+    assert named(flash_attention="on") != named()
+
+
+def test_on_a_busy_machine_the_first_start_waits_for_another(
+    config: EngineConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(tuner, "read_pressure", lambda: {"cpu": 61.0})
+    asks = replace(config, tune_seconds=40.0)
+
+    assert tuner.known_or_measured(asks, qwen3_30b(), SHA, lambda _frame: None) is None
+    assert "the machine is busy" in caplog.text and not (config.tune_folder or Path()).exists()
+
+
+def test_a_model_that_cannot_be_measured_runs_as_before(
+    config: EngineConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    asks = replace(config, tune_seconds=5.0, tune_busy_percent=0.0)  # its file does not exist
+
+    assert tuner.known_or_measured(asks, qwen3_30b(), SHA, lambda _frame: None) is None
+    assert "could not be measured" in caplog.text
 
 
 def test_kv_types_are_left_to_the_measurement_both_or_not_at_all(tmp_path: Path) -> None:

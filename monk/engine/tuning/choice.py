@@ -87,7 +87,7 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
     single = notebook.best(trial_of(chosen, "step", 1, depth))
     copies = min(COPIES, width)
     copying = notebook.best(trial_of(chosen, "copy", copies, depth))
-    if single is not None and copying is not None and copying > single:
+    if stream_bytes and single is not None and copying is not None and copying > single:
         told["copy_bytes_per_second"] = round(copies * stream_bytes / (copying - single))
     empty, own, shared = (
         notebook.best(trial_of(chosen, phase, width, behind))  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ import pytest
 from monk.engine.tuning import table
 from monk.engine.tuning.choice import choose, facts
 from monk.engine.tuning.course import HOPELESS, HOPELESS_AT_ONCE, next_trial, trial_of
-from monk.engine.tuning.formats import DEPTH, PIECE, judged
+from monk.engine.tuning.formats import judged, trials_of
 from monk.engine.tuning.host import thread_choices
 from monk.engine.tuning.size import sized
 from monk.engine.tuning.trial import Notebook, Situation, Trial
@@ -82,7 +82,8 @@ def test_one_slow_repeat_among_three_does_not_hide_a_gain() -> None:
 def test_one_measurement_decides_nothing() -> None:
     notebook = Notebook()
     for width in (8, 16, 32):
-        notebook.take(trial_of(NOW, "step", width, 1024), 0.001 * width * (0.1 if width == 32 else 1.0))
+        trial = replace(trial_of(NOW, "step", width, 1024), question="width of the batch")
+        notebook.take(trial, 0.001 * width * (0.1 if width == 32 else 1.0))
 
     assert choose(ASKED, notebook).setting == NOW
 
@@ -98,12 +99,36 @@ def test_the_weightiest_question_comes_first_and_what_was_not_reached_stays_as_i
     def machine(trial: Trial) -> float:
         return even(trial) * (0.5 if trial.flash else 1.0) * (0.5 if trial.threads == 2 else 1.0)
 
-    notebook, made = run(ASKED, machine, most=16)
+    notebook, made = run(ASKED, machine, most=14)
 
     choice = choose(ASKED, notebook)
     assert choice.setting == NOW.but(flash=True)
     assert all(trial.threads == 4 for trial in made)
     assert verdict_of(ASKED, notebook, "threads, prompts", "2") == "not measured"
+
+
+def test_a_machine_that_gets_quieter_makes_nothing_look_faster() -> None:
+    made = 0
+
+    def waking(trial: Trial) -> float:
+        nonlocal made
+        made += 1
+        return even(trial) * max(1.0, 6.0 * 0.97**made)  # every call a little faster than the one before
+
+    notebook, _ = run(ASKED, waking)
+
+    assert choose(ASKED, notebook).setting == NOW
+
+
+def test_what_is_slower_together_than_what_runs_now_is_not_taken() -> None:
+    def machine(trial: Trial) -> float:
+        factor = 0.8 if trial.threads == 2 and trial.phase == "prompt" else 1.0
+        return even(trial) * (factor if trial.question != "worth" else 1.5 if trial.threads == 2 else 1.0)
+
+    notebook, _ = run(ASKED, machine)
+
+    assert verdict_of(ASKED, notebook, "threads, prompts", "2") == "chosen"
+    assert choose(ASKED, notebook).setting == NOW
 
 
 def test_later_questions_are_asked_under_what_earlier_ones_chose() -> None:
@@ -116,7 +141,8 @@ def test_later_questions_are_asked_under_what_earlier_ones_chose() -> None:
 def test_what_is_hopeless_is_not_tried_again(times: float, tries: int) -> None:
     notebook, _ = run(ASKED, lambda trial: even(trial) * (times if trial.threads == 1 else 1.0))
 
-    assert notebook.count(trial_of(NOW.but(threads_prompt=1), "prompt", 128, 0)) == tries
+    trial = trial_of(NOW.but(threads_prompt=1), "prompt", 128, 0)
+    assert notebook.count(replace(trial, question="threads, prompts")) == tries
 
 
 def test_what_cannot_be_tried_is_told_with_its_reason_and_holds_nothing_up() -> None:
@@ -253,7 +279,7 @@ def test_threads_worth_a_trial_are_parts_of_the_cores_within_the_quota() -> None
 def test_a_format_with_fewer_bits_is_told_but_not_chosen() -> None:
     def book(factor: float) -> Notebook:
         made = Notebook()
-        for trial in (trial_of(NOW, "prompt", PIECE, DEPTH), trial_of(NOW, "step", 16, DEPTH)):
+        for trial in trials_of(NOW):
             for _ in range(3):
                 made.take(trial, even(trial) * factor)
         return made

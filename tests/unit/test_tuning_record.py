@@ -181,9 +181,7 @@ def test_on_a_busy_machine_the_first_start_waits_for_another(
     assert "the machine is busy" in caplog.text and not (config.tune_folder or Path()).exists()
 
 
-def test_a_model_that_cannot_be_measured_runs_as_before(
-    config: EngineConfig, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_model_that_cannot_be_measured_runs_as_before(config: EngineConfig, caplog: pytest.LogCaptureFixture) -> None:
     asks = replace(config, tune_seconds=5.0, tune_busy_percent=0.0)  # its file does not exist
 
     assert tuner.known_or_measured(asks, qwen3_30b(), SHA, lambda _frame: None) is None

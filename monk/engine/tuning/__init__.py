@@ -11,9 +11,10 @@ flash attention, threads for prompts, for batches and for a single thought, widt
 types. When the time is used up, what has no answer stays as it is. A model of 70 billion parameters may get no further
 than the first question; a small one is through in half a minute.
 
-*Noise.* Alternatives take turns, so that a neighbour's minute of work hits all of them. What counts is the fastest of
-the repeats, since noise only ever makes slower; and an alternative is taken only if it is faster than what runs now by
-more than 3 % and more than the repeats of either differ. One measurement decides nothing.
+*Noise.* Alternatives take turns, so that a neighbour's minute of work hits all of them; what runs now is measured anew
+for each question. What counts is the fastest of the repeats, since noise only ever makes slower; and an alternative is
+taken only if it is faster than what runs now by more than 3 % and more than the repeats of either differ. One measurement
+decides nothing. At the end all that was chosen runs beside what runs now, and if it is slower, everything stays.
 
 *Depth.* Attention is what the settings differ in most, and an empty context has none. All is measured behind 4,096
 tokens, or 1,024, or 256, whatever the time allows; behind less than 1,024, flash attention is not decided.

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from monk.engine.tuning.course import (
-    COPIES,
-    QUESTIONS,
-    Verdict,
-    answer,
-    prompt_of,
-    step_of,
-    trial_of,
-)
-from monk.engine.tuning.trial import Notebook, Setting, Situation
+from monk.engine.tuning.course import COPIES, QUESTIONS, Verdict, answer, trial_of, whole
+from monk.engine.tuning.trial import Notebook, Phase, Setting, Situation
 
 # what of a setting goes where in EngineConfig; see `record.fill`
 FIELDS = {
@@ -62,7 +54,8 @@ def _gain(situation: Situation, chosen: Setting, notebook: Notebook, of: str) ->
         return 1.0
     pair = []
     for setting in (situation.now, chosen):
-        _, trial = step_of(situation, setting) if of == "step" else prompt_of(situation, setting)[0]
+        prompt, step, _ = whole(situation, setting)
+        trial = replace((step if of == "step" else prompt)[1], question="worth")
         best = notebook.best(trial)
         if best is None:
             return None
@@ -78,21 +71,25 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
     cell_ratio       price of a cell in the fork lane to one in streams (`grouping.py`); below 1 forking can pay
     """
     depth, width = situation.depth, chosen.width
-    steps = {
-        trial.rows: round(min(seconds), 6)
-        for trial, seconds in sorted(notebook.taken.items(), key=lambda item: item[0].rows)
-        if trial == trial_of(chosen, "step", trial.rows, depth)
-    }
-    told: dict[str, Any] = {"depth": depth, "decode_seconds": steps}
-    single = notebook.best(trial_of(chosen, "step", 1, depth))
-    copies = min(COPIES, width)
-    copying = notebook.best(trial_of(chosen, "copy", copies, depth))
+
+    def took(phase: Phase, rows: int, behind: int) -> float | None:
+        return notebook.best(replace(trial_of(chosen, phase, rows, behind), question="facts"))
+
+    told: dict[str, Any] = {"depth": depth, "decode_seconds": _steps(situation, notebook, chosen)}
+    single, copying = took("step", 1, depth), took("copy", min(COPIES, width), depth)
     if stream_bytes and single is not None and copying is not None and copying > single:
-        told["copy_bytes_per_second"] = round(copies * stream_bytes / (copying - single))
-    empty, own, shared = (
-        notebook.best(trial_of(chosen, phase, width, behind))  # type: ignore[arg-type]
-        for phase, behind in (("step", 0), ("step", depth), ("shared", depth))
-    )
+        told["copy_bytes_per_second"] = round(min(COPIES, width) * stream_bytes / (copying - single))
+    empty, own, shared = took("step", width, 0), took("step", width, depth), took("shared", width, depth)
     if empty is not None and own is not None and shared is not None and own > empty:
         told["cell_ratio"] = round(max(0.05, (shared - empty) / (own - empty)), 3)
     return told
+
+
+def _steps(situation: Situation, notebook: Notebook, chosen: Setting) -> dict[int, float]:
+    """The fastest of all steps of the chosen kind, by rows."""
+    fastest: dict[int, float] = {}
+    for trial, seconds in notebook.taken.items():
+        is_ours = replace(trial, question="") == trial_of(chosen, "step", trial.rows, situation.depth)
+        if is_ours and seconds:
+            fastest[trial.rows] = round(min(*seconds, fastest.get(trial.rows, float("inf"))), 6)
+    return dict(sorted(fastest.items()))

@@ -14,6 +14,7 @@ from monk.engine.tuning.trial import Notebook, Phase, Setting, Situation, Trial
 # What a thought is made of when a choice helps one phase and harms another: so many tokens. A question on a document
 # reads a thousand tokens and writes two hundred; samples and questions on one text go on from a shared beginning.
 PROMPT_TOKENS, ANSWER_TOKENS, SHARED_ANSWER_TOKENS = 1000.0, 150.0, 50.0
+ALONE_TOKENS = 20.0  # the last thought of a night, and a question asked by day
 LEAST_MARGIN = 0.03  # a gain below is not worth a change
 LEAST_DEPTH = 1024  # tokens of context that tell something of attention, and may change what shapes KV
 HOPELESS, HOPELESS_AT_ONCE = (
@@ -41,6 +42,16 @@ class Question:
     alternatives: Callable[[Situation, Setting], list[Alternative]]
     shapes_kv: bool = False
     changes_text: bool = False
+    proves: bool = False  # what the others chose, together; if it is slower than what runs now, that stays
+
+    def asked(self, situation: Situation, chosen: Setting) -> list[Alternative]:
+        """The alternatives, with trials of this question's own."""
+        return [
+            Alternative(
+                one.setting, tuple((weight, replace(trial, question=self.name)) for weight, trial in one.trials)
+            )
+            for one in self.alternatives(situation, chosen)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +71,7 @@ def next_trial(situation: Situation, notebook: Notebook) -> Trial | None:
     for rounds in situation.rounds:
         chosen = situation.now
         for question in QUESTIONS:
-            alternatives = question.alternatives(situation, chosen)
+            alternatives = question.asked(situation, chosen)
             todo = [
                 trial
                 for alternative in _with_hope(alternatives, notebook)
@@ -128,12 +139,14 @@ def answer(
     question: Question, situation: Situation, chosen: Setting, notebook: Notebook
 ) -> tuple[Setting, list[Verdict]]:
     """The setting to go on with, and what is to be said of each alternative."""
-    alternatives = question.alternatives(situation, chosen)
+    alternatives = question.asked(situation, chosen)
     if not alternatives:
         return chosen, []
     first = alternatives[0]
     verdicts = [_judged(question, one, first, notebook) for one in alternatives]
     best = min((one for one in verdicts[1:] if one.says == "faster"), key=lambda one: one.seconds or 0.0, default=None)
+    if question.proves and (verdicts[-1].gain or 1.0) < 1.0:
+        return situation.now, verdicts
     if best is None:
         return chosen, [_plain(one, verdicts, kept="") for one in verdicts]
     kept = ""
@@ -179,7 +192,9 @@ def trial_of(setting: Setting, phase: Phase, rows: int, depth: int) -> Trial:
 
 
 def _as_it_is(situation: Situation, chosen: Setting) -> list[Alternative]:
-    """What runs now, so that there is something to compare with whatever the time allows."""
+    """Where nothing else is asked: how fast it is."""
+    if situation.flash or situation.threads or situation.widths or situation.chunks or situation.kv_types:
+        return []
     steps = (trial_of(chosen, "step", rows, situation.depth) for rows in sorted({1, chosen.width}))
     prompt = trial_of(chosen, "prompt", situation.piece, situation.depth)
     return [Alternative(chosen, tuple((1.0, trial) for trial in (prompt, *steps)))]
@@ -254,29 +269,31 @@ def _kv_types(situation: Situation, chosen: Setting) -> list[Alternative]:
 
 
 def _worth(situation: Situation, chosen: Setting) -> list[Alternative]:
-    """What runs now beside what was chosen: the gain that is told. Most of it is measured already."""
+    """What runs now beside what was chosen: the gain that is told, and the proof of the whole."""
     if chosen == situation.now:
         return []
-    return [Alternative(one, (*prompt_of(situation, one), step_of(situation, one))) for one in (situation.now, chosen)]
+    return [Alternative(one, whole(situation, one)) for one in (situation.now, chosen)]
 
 
-def prompt_of(situation: Situation, setting: Setting) -> tuple[Weighed, ...]:
+def whole(situation: Situation, setting: Setting) -> tuple[Weighed, Weighed, Weighed]:
+    """A thought under a setting: its prompt, its answer among others, and a little of one alone."""
     rows = setting.chunk if situation.chunks else situation.piece
-    return ((PROMPT_TOKENS, trial_of(setting, "prompt", rows, situation.depth)),)
-
-
-def step_of(situation: Situation, setting: Setting) -> Weighed:
-    return (ANSWER_TOKENS + SHARED_ANSWER_TOKENS, trial_of(setting, "step", setting.width, situation.depth))
+    return (
+        (PROMPT_TOKENS, trial_of(setting, "prompt", rows, situation.depth)),
+        (ANSWER_TOKENS + SHARED_ANSWER_TOKENS, trial_of(setting, "step", setting.width, situation.depth)),
+        (ALONE_TOKENS, trial_of(setting, "step", 1, situation.depth)),
+    )
 
 
 def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Nothing is chosen by these; `choice.facts` makes figures of them."""
-    trials = [(1.0, trial_of(chosen, "step", chosen.width, 0))]
+    trials = [trial_of(chosen, "step", rows, situation.depth) for rows in sorted({1, chosen.width})]
     if situation.depth:
-        trials.append((1.0, trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth)))
+        trials.append(trial_of(chosen, "step", chosen.width, 0))
+        trials.append(trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth))
     if situation.depth and situation.forks and not chosen.flash:
-        trials.append((1.0, trial_of(chosen, "shared", chosen.width, situation.depth)))
-    return [Alternative(chosen, tuple(trials))]
+        trials.append(trial_of(chosen, "shared", chosen.width, situation.depth))
+    return [Alternative(chosen, tuple((1.0, trial) for trial in trials))]
 
 
 QUESTIONS = (
@@ -288,7 +305,7 @@ QUESTIONS = (
     Question("width of the batch", _width),
     Question("chunk of a prompt", _chunk),
     Question("KV types", _kv_types, shapes_kv=True, changes_text=True),
-    Question("worth", _worth),
+    Question("worth", _worth, proves=True),
     Question("facts", _facts),
 )
 SILENT = frozenset({"as it is", "worth", "facts"})  # not for the table

@@ -17,7 +17,7 @@ from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import BLOCKS, GgufFile
 from monk.engine.tuning import session
 from monk.engine.tuning.course import ANSWER_TOKENS, LEAST_MARGIN, PROMPT_TOKENS, SHARED_ANSWER_TOKENS, trial_of
-from monk.engine.tuning.trial import Notebook, Setting, Situation
+from monk.engine.tuning.trial import Notebook, Setting, Situation, Trial
 from monk.errors import MonkError
 
 log = logging.getLogger(__name__)
@@ -138,9 +138,15 @@ def _bits(name: str, of_model: float) -> float:
     return next((bits for weights, bits in BITS.items() if weights == name), of_model)
 
 
+def trials_of(setting: Setting) -> tuple[Trial, Trial]:
+    """A piece of a prompt, and a step."""
+    prompt, step = trial_of(setting, "prompt", PIECE, DEPTH), trial_of(setting, "step", setting.width, DEPTH)
+    return replace(prompt, question="as it is"), replace(step, question="as it is")
+
+
 def _price(book: Notebook, setting: Setting) -> tuple[float, float]:
     """Seconds of a thought, and how far the repeats differ as a share of it; zeros where something is missing."""
-    prompt, step = trial_of(setting, "prompt", PIECE, DEPTH), trial_of(setting, "step", setting.width, DEPTH)
+    prompt, step = trials_of(setting)
     price = spread = 0.0
     for tokens, trial in ((PROMPT_TOKENS, prompt), (ANSWER_TOKENS + SHARED_ANSWER_TOKENS, step)):
         best = book.best(trial)
@@ -152,6 +158,6 @@ def _price(book: Notebook, setting: Setting) -> tuple[float, float]:
 
 
 def _rates(book: Notebook, setting: Setting) -> tuple[float | None, float | None]:
-    prompt, step = trial_of(setting, "prompt", PIECE, DEPTH), trial_of(setting, "step", setting.width, DEPTH)
+    prompt, step = trials_of(setting)
     rates = [None if (best := book.best(trial)) is None else round(trial.rows / best, 1) for trial in (prompt, step)]
     return rates[0], rates[1]

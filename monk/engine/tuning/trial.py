@@ -34,6 +34,8 @@ class Trial:
     step     a token of each of `rows` thoughts, each behind `depth` tokens of its own
     shared   the same, behind one and the same `depth` tokens
     copy     `rows` streams copied into others, beside a step of one
+
+    Each question has trials of its own: a time of an earlier one tells of an earlier minute, and of who worked then.
     """
 
     phase: Phase
@@ -43,6 +45,7 @@ class Trial:
     threads: int
     type_k: str = "f16"
     type_v: str = "f16"
+    question: str = ""
 
 
 @dataclass(slots=True)

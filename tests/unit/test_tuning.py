@@ -131,6 +131,18 @@ def test_what_is_slower_together_than_what_runs_now_is_not_taken() -> None:
     assert choose(ASKED, notebook).setting == NOW
 
 
+def test_when_the_time_is_short_what_was_chosen_so_far_is_proved_first() -> None:
+    notebook, _ = run(ASKED, lambda trial: even(trial) * (0.5 if trial.flash else 1.0), most=14)
+
+    first = next_trial(ASKED, notebook, closing=True)
+    while (trial := next_trial(ASKED, notebook, closing=True)) is not None and trial.question == "worth":
+        notebook.take(trial, even(trial) * (0.5 if trial.flash else 1.0))
+
+    assert first is not None and first.question == "worth"
+    assert choose(ASKED, notebook).prompt_gain == pytest.approx(2.0)
+    assert trial is not None and trial.question == "threads, prompts"  # and then it goes on
+
+
 def test_later_questions_are_asked_under_what_earlier_ones_chose() -> None:
     _, made = run(ASKED, lambda trial: even(trial) * (0.5 if trial.flash else 1.0))
 

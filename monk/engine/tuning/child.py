@@ -29,6 +29,7 @@ from monk.engine.tuning.trial import Notebook, Situation
 from monk.errors import MonkError
 
 BEAT_SECONDS = 1.0
+CLOSING_SHARE = 0.2  # of the time, kept for the proof of what was chosen
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,7 +101,8 @@ def _measure(channel: wire.Channel, frame: dict[str, Any]) -> None:
         channel.send({"event": "sized", "situation": situation.to_json(), "tokens_per_second": rate})
         bench.face(situation)
         while not done and time.monotonic() < ends_at:
-            trial = next_trial(situation, notebook)
+            left = ends_at - time.monotonic()
+            trial = next_trial(situation, notebook, closing=left < CLOSING_SHARE * frame["seconds"])
             if trial is None:
                 done = True
                 continue

@@ -66,22 +66,27 @@ class Verdict:
     gain: float | None = None  # times faster than the first alternative
 
 
-def next_trial(situation: Situation, notebook: Notebook) -> Trial | None:
-    """What to measure now; None when all questions have their answers."""
+def next_trial(situation: Situation, notebook: Notebook, *, closing: bool = False) -> Trial | None:
+    """What to measure now; None when all questions have their answers. `closing`: the time is short, so that what was
+    chosen so far is proved before anything else is asked."""
     for rounds in situation.rounds:
         chosen = situation.now
         for question in QUESTIONS:
-            alternatives = question.asked(situation, chosen)
-            todo = [
-                trial
-                for alternative in _with_hope(alternatives, notebook)
-                for _, trial in alternative.trials
-                if notebook.count(trial) < rounds and trial not in notebook.skipped
-            ]
-            if todo:
-                return min(todo, key=notebook.count)  # the first of those that had the fewest turns
+            if question.proves or not closing:
+                todo = _open_trials(question.asked(situation, chosen), notebook, rounds)
+                if todo:
+                    return min(todo, key=notebook.count)  # the first of those that had the fewest turns
             chosen = answer(question, situation, chosen, notebook)[0]
-    return None
+    return next_trial(situation, notebook) if closing else None
+
+
+def _open_trials(alternatives: list[Alternative], notebook: Notebook, rounds: int) -> list[Trial]:
+    return [
+        trial
+        for alternative in _with_hope(alternatives, notebook)
+        for _, trial in alternative.trials
+        if notebook.count(trial) < rounds and trial not in notebook.skipped
+    ]
 
 
 def _with_hope(alternatives: list[Alternative], notebook: Notebook) -> list[Alternative]:

@@ -198,11 +198,15 @@ def trial_of(setting: Setting, phase: Phase, rows: int, depth: int) -> Trial:
 
 def _as_it_is(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Where nothing else is asked: how fast it is."""
-    if situation.flash or situation.threads or situation.widths or situation.chunks or situation.kv_types:
+    if _asks_anything(situation):
         return []
     steps = (trial_of(chosen, "step", rows, situation.depth) for rows in sorted({1, chosen.width}))
     prompt = trial_of(chosen, "prompt", situation.piece, situation.depth)
     return [Alternative(chosen, tuple((1.0, trial) for trial in (prompt, *steps)))]
+
+
+def _asks_anything(situation: Situation) -> bool:
+    return any((situation.flash, situation.threads, situation.widths, situation.chunks, situation.kv_types))
 
 
 def _flash(situation: Situation, chosen: Setting) -> list[Alternative]:
@@ -292,6 +296,8 @@ def whole(situation: Situation, setting: Setting) -> tuple[Weighed, Weighed, Wei
 
 def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Nothing is chosen by these; `choice.facts` makes figures of them."""
+    if not _asks_anything(situation):
+        return []
     trials = [trial_of(chosen, "step", rows, situation.depth) for rows in sorted({1, chosen.width})]
     if situation.depth:
         trials.append(trial_of(chosen, "step", chosen.width, 0))

@@ -28,6 +28,7 @@ TYPE_IDS: dict[Weights, int] = {"F16": 1, "Q8_0": 8, "Q4_0": 2}
 FREE_BYTES = 2 << 30  # that a copy must leave
 OVERHEAD = 1.1  # embeddings and vocabulary may stay wider
 TURNS = 3
+LEAST_SECONDS = 10.0  # for one of them in one turn; most need a third of it
 DEPTH, PIECE = 256, 128  # weights do not care for the context
 
 
@@ -99,7 +100,7 @@ def _measured(
 ) -> dict[str, Notebook]:
     """In turns, so that a busy minute of the machine hits them all."""
     books = {name: Notebook() for name in files}
-    share = max(2.0, seconds / (TURNS * len(files)))
+    share = max(LEAST_SECONDS, seconds / (TURNS * len(files)))
     for turn in range(1, TURNS + 1):
         situation = Situation(setting, depth=DEPTH, piece=PIECE, forks=False, rounds=(turn,))
         for name, path in files.items():

@@ -24,7 +24,7 @@ from monk.errors import MonkError, SettingsInvalid
 
 PREFIX = "MONK_"
 FOR_BENCHES = frozenset({"MONK_EVAL_DATA"})  # read by tests/bench only
-KvType = Literal["f16", "bf16", "f32", "q8_0"]
+KvType = Literal["f16", "bf16", "f32", "q8_0", "auto"]
 Checked = TypeVar("Checked")
 Percent = Annotated[float, Field(ge=0, le=100)]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
@@ -61,19 +61,22 @@ class Settings(BaseSettings):
         0, description="Tokens one thought may hold, prompt and answer together; 0: what the model was trained for"
     )
     slots: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Thoughts decoded at once; 0: as many as fit in memory, at most 16"
+        0, description="Thoughts decoded at once; 0: as many as fit in memory, at most what was measured to pay, or 32"
     )
     threads: Annotated[int, Field(ge=0, le=4096)] = Field(
-        0, description="Threads while answers are written; 0: one per physical core"
+        0, description="Threads while answers are written; 0: what was measured to be fastest, or one per physical core"
     )
     threads_batch: Annotated[int, Field(ge=0, le=4096)] = Field(
-        0, description="Threads while prompts are computed; 0: as threads"
+        0, description="Threads while prompts are computed; 0: as measured, or as threads where those are set"
+    )
+    threads_single: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0, description="Threads while one answer is written alone; 0: as measured, or as threads where those are set"
     )
     ubatch: Annotated[int, Field(ge=0, le=8192)] = Field(
-        0, description="Prompt tokens computed in one go; 0: what suits the memory, at most 512"
+        0, description="Prompt tokens computed in one go; 0: what suits the memory, at most as measured, or 512"
     )
     flash_attention: Literal["auto", "on", "off"] = Field(
-        "auto", description="Attention kernel; auto: the engine's choice"
+        "auto", description="Attention kernel; auto: the one measured to be faster, or off"
     )
     experts: Annotated[int, Field(ge=0, le=4096)] = Field(
         0, description="Experts of a mixture that each token uses; 0: as the model's file says"
@@ -97,8 +100,11 @@ class Settings(BaseSettings):
         0.7,
         description="Of a thought's tokens, those in which a reasoning model may think before it is made to answer; 1: all",
     )
-    kv_type_k: KvType = Field("f16", description="Type of the stored keys")
+    kv_type_k: KvType = Field("f16", description="Type of the stored keys; auto, for both: the fastest, or f16")
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")
+    tune_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        40.0, description="Time that the first start with an unknown model measures how it runs best; 0: it does not"
+    )
     kv_cache_bytes: Annotated[ByteSize, Field(ge=0)] = Field(
         ByteSize(32 << 30),
         description="Disk space for KV of long prompts, kept for later nights and after a crash; 0: none is kept",
@@ -226,6 +232,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"kv_type_v {self.kv_type_v} needs flash attention; set flash_attention to on, or kv_type_v to f16"
             )
+        if (self.kv_type_k == "auto") != (self.kv_type_v == "auto"):
+            raise ValueError("kv_type_k and kv_type_v are chosen together: set both to auto, or neither")
         return self
 
     @property

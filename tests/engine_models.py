@@ -126,3 +126,47 @@ def _tensors(
             }
         out |= {f"blk.{layer}.{name}.weight": tensor for name, tensor in block.items()}
     return out
+
+
+def write_tiny_mamba(path: Path, *, layers: int = 2, width: int = 64, state: int = 16, context: int = 4096) -> Path:
+    """A loadable model whose memory is recurrent: a state that cannot be cut, and no attention."""
+    random, inner, rank, conv = np.random.default_rng(0), 2 * width, 4, 4
+    writer = gguf.GGUFWriter(path, "mamba")
+    writer.add_name("tiny mamba")
+    writer.add_context_length(context)
+    writer.add_block_count(layers)
+    writer.add_embedding_length(width)
+    writer.add_feed_forward_length(0)
+    writer.add_head_count(0)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_ssm_conv_kernel(conv)
+    writer.add_ssm_inner_size(inner)
+    writer.add_ssm_state_size(state)
+    writer.add_ssm_time_step_rank(rank)
+    vocab = _add_tokenizer(writer, None)
+
+    def noise(*shape: int) -> npt.NDArray[np.float32]:
+        return random.standard_normal(shape, dtype=np.float32) / np.float32(np.sqrt(shape[-1]))
+
+    writer.add_tensor("token_embd.weight", noise(vocab, width))
+    writer.add_tensor("output_norm.weight", np.ones(width, np.float32))
+    for layer in range(layers):
+        block = {
+            "attn_norm.weight": np.ones(width, np.float32),
+            "ssm_in.weight": noise(2 * inner, width),
+            "ssm_conv1d.weight": noise(inner, conv),
+            "ssm_conv1d.bias": np.zeros(inner, np.float32),
+            "ssm_x.weight": noise(rank + 2 * state, inner),
+            "ssm_dt.weight": noise(inner, rank),
+            "ssm_dt.bias": np.zeros(inner, np.float32),
+            "ssm_a": -np.ones((inner, state), np.float32),
+            "ssm_d": np.ones(inner, np.float32),
+            "ssm_out.weight": noise(width, inner),
+        }
+        for name, tensor in block.items():
+            writer.add_tensor(f"blk.{layer}.{name}", tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path

@@ -34,6 +34,7 @@ class RunningDaemon:
             "MONK_HOME": str(home),
             "MONK_SOCKET": str(self.socket),
             "MONK_NIGHT": "never",
+            "MONK_TUNE_SECONDS": "0",
             **environ,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -133,7 +133,7 @@ def _card(card: ModelCard | None) -> dict[str, Any] | None:
     if card is None:
         return None
     shown = ("name", "path", "sha256", "architecture", "num_parameters", "weight_bytes", "train_context", "context")
-    return {name: getattr(card, name) for name in (*shown, "slots", "kv_bytes_per_token")}
+    return {name: getattr(card, name) for name in (*shown, "slots", "kv_bytes_per_token", "tuning")}
 
 
 def _rate(tokens: int, seconds: float) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from monk.cli import adapter, corpus, daemon, demo, house, jobs, night, report, schedule, service, status, submit
+from monk.cli import adapter, corpus, daemon, demo, house, jobs, night, report, schedule, service, status, submit, tune
 
 
 def _version(wanted: bool) -> None:
@@ -45,6 +45,7 @@ def _tree() -> typer.Typer:
     top.add_typer(_corpus(), name="corpus")
     top.add_typer(_schedule(), name="schedule")
     top.add_typer(_adapter(), name="adapter")
+    top.command("tune")(tune.tune)
     top.command("doctor")(house.doctor)
     top.command("backup")(house.backup)
     top.command("restore")(house.restore)

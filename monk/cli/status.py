@@ -42,6 +42,7 @@ def lines(state: dict[str, Any]) -> list[str]:
         sentence(state["night"]),
         f"queue: {_queue(state['queue'])}",
         f"engine: {_engine(state['engine'])}",
+        *_tuning((state["engine"].get("model") or {}).get("tuning") or {}),
         _corpus(state.get("corpus") or {}),
         f"memory: {_gib(memory.get('available_bytes'))} of {_gib(memory.get('total_bytes'))} free; "
         f"disk: {_gib(disk.get('free_bytes'))} free",
@@ -67,6 +68,22 @@ def _engine(engine: dict[str, Any]) -> str:
     if engine.get("num_restarts"):
         parts.append(f"restarted {engine['num_restarts']} times")
     return ", ".join(parts)
+
+
+def _tuning(tuning: dict[str, Any]) -> list[str]:
+    """The settings in force by where they are from, in a line."""
+    from monk.cli.moments import shown
+
+    by_source: dict[str, list[str]] = {}
+    for name, setting in (tuning.get("settings") or {}).items():
+        by_source.setdefault(setting["from"], []).append(f"{name} {setting['value']}")
+    if not by_source:
+        return []
+    when = (
+        f" (measured {shown(tuning['measured_at'])})" if tuning.get("measured_at") else " (not measured: `monk tune`)"
+    )
+    told = "; ".join(f"{source}: {', '.join(names)}" for source, names in by_source.items())
+    return [f"runs with {told}{when}"]
 
 
 def _corpus(corpus: dict[str, Any]) -> str:

@@ -32,6 +32,7 @@ def _checks(quick: bool) -> list[tuple[str, Check]]:
         ("disk", house.disk),
         ("model", model.model_file),
         ("memory", model.memory),
+        ("tuning", model.tuning),
         ("swap", model.swap),
         ("corpus", library.corpus),
         ("embedding", library.embedding_present if quick else library.embedding_works),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from monk.doctor.finding import Finding
 from monk.settings import Settings
@@ -25,7 +26,7 @@ def engine(settings: Settings) -> Iterator[Finding]:
     from monk.engine.process import EngineProcess
 
     began = time.monotonic()
-    tried = EngineProcess(engine_config(settings))
+    tried = EngineProcess(replace(engine_config(settings), tune_seconds=0.0))  # a check changes nothing
     tried.start()
     try:
         card = tried.card(timeout=START_SECONDS)

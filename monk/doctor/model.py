@@ -10,6 +10,7 @@ from monk.settings import Settings
 
 if TYPE_CHECKING:
     from monk.engine.config import EngineConfig
+    from monk.engine.tuning.record import Record
 
 
 def model_file(settings: Settings) -> Iterator[Finding]:
@@ -52,6 +53,7 @@ def memory(settings: Settings) -> Iterator[Finding]:
     from monk.engine.gguf_file import read
     from monk.engine.machine import measured_available_bytes
     from monk.engine.memory import fit
+    from monk.engine.tuning.record import fill
 
     config = _config(settings)
     if answers(settings):
@@ -61,6 +63,9 @@ def memory(settings: Settings) -> Iterator[Finding]:
             f"{gib(measured_available_bytes())} free beside the running daemon; `monk status` tells its share",
         )
         return
+    known = _record(settings)
+    if known is not None:
+        config = fill(config, known.values)
     plan = fit(read(config.model_path), config)
     yield Finding(
         "memory",
@@ -68,6 +73,35 @@ def memory(settings: Settings) -> Iterator[Finding]:
         f"{gib(plan.total_bytes)} needed of {gib(measured_available_bytes())} free: {plan.slots} slots of {plan.context} tokens, "
         f"weights {gib(plan.weight_bytes + plan.repack_bytes)}, KV {gib(plan.kv_bytes)}; {plan.threads} threads",
     )
+
+
+def tuning(settings: Settings) -> Iterator[Finding]:
+    """How it runs best here was measured, and what of that is in force."""
+    from monk.engine.tuning.record import gaps
+    from monk.engine.tuning.table import summary
+
+    known = _record(settings)
+    if known is None and settings.tune_seconds:
+        yield Finding("tuning", "ok", f"not measured yet; the first start measures for {settings.tune_seconds:g} s")
+    elif known is None:
+        yield Finding("tuning", "warn", "how the model runs best here was never measured", "run `monk tune`")
+    elif known.problem:
+        yield Finding("tuning", "warn", f"measuring failed on {known.measured_at}: {known.problem}", "run `monk tune`")
+    else:
+        applied = summary(gaps(_config(settings), known.values)) or "nothing: the settings leave nothing open"
+        how = "in short, by the first start" if known.by_itself else "by `monk tune`"
+        yield Finding("tuning", "ok", f"measured on {known.measured_at} {how}; in force: {applied}")
+
+
+def _record(settings: Settings) -> Record | None:
+    """What was measured for this model here; None also where its hash is not known yet and would have to be computed."""
+    from monk.engine.fingerprint import remembered
+    from monk.engine.gguf_file import read
+    from monk.engine.tuning.record import find
+
+    config = _config(settings)
+    sha256 = config.model_sha256 or remembered(read(config.model_path).parts, config.hash_cache)
+    return None if sha256 is None else find(config, sha256)
 
 
 def swap(settings: Settings) -> Iterator[Finding]:

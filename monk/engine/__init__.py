@@ -44,6 +44,9 @@ between batch shapes, and by 0.25 to 0.6 when one block of 256 tokens is another
 the restored cells alone, so a restored prompt goes on from the same bits. No disk, a full one or a wrong file cost only
 time.
 
+*Tuning.* Flash attention, threads, width and chunk are measured on each host with each model (`tuning/`); the figures
+above are of one machine, and only what runs where nothing was measured.
+
 *Fairness.* While long prompts are prefilled, the running thoughts get a decode step at least every
 `prefill_slice_seconds` and `decode_share` of the time; fetching a block counts as prefill. Where two lanes decode they
 take turns. A finished thought's slot is refilled before the next step.

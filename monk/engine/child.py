@@ -26,6 +26,9 @@ from monk.engine.client import AS_ITS_FILE_SAYS, Message, ModelCard, ModelUse, S
 from monk.engine.config import EngineConfig
 from monk.engine.model_use import OwnSettings, settled, told
 from monk.engine.relay import Relay
+from monk.engine.tuning.force import in_force
+from monk.engine.tuning.record import fill
+from monk.engine.tuning.tuner import known_or_measured
 from monk.errors import EngineFailed, InvalidInput, ModelUnusable, MonkError
 
 if TYPE_CHECKING:
@@ -125,12 +128,16 @@ class Child:
             sha256 = fingerprint.check_pin(file.parts, config.model_sha256)
         else:
             sha256 = fingerprint.sha256_of(file.parts, config.hash_cache)
+        given, record = config, known_or_measured(config, file, sha256, lambda _frame: self._note_progress())
+        if record is not None:
+            config = fill(config, record.values)
+            plan = memory.fit(file, config)
         from monk.engine.archive import open_archive
         from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
         from monk.engine.runner import Runner, RunnerConfig
 
         self._model = LlamaModel(config, plan, self._note_progress, file, house)
-        self._card = make_card(file, config, plan, sha256, self._model)
+        self._card = make_card(file, config, plan, sha256, self._model, in_force(given, plan, record))
         settings = RunnerConfig(
             context=self._card.context,
             chunk=plan.ubatch,
@@ -251,7 +258,12 @@ def _house(file: gguf_file.GgufFile, config: EngineConfig) -> ModelUse:
 
 
 def make_card(
-    file: gguf_file.GgufFile, config: EngineConfig, plan: memory.Plan, sha256: str, model: LlamaModel
+    file: gguf_file.GgufFile,
+    config: EngineConfig,
+    plan: memory.Plan,
+    sha256: str,
+    model: LlamaModel,
+    tuning: dict[str, Any],
 ) -> ModelCard:
     """What the rest of the program learns of the model."""
     return ModelCard(
@@ -270,6 +282,7 @@ def make_card(
         bos=file.special_token("bos"),
         eos=file.special_token("eos"),
         control_tokens=file.control_tokens,
+        tuning=tuning,
     )
 
 

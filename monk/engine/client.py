@@ -202,6 +202,9 @@ class ModelCard:
     bos: str
     eos: str
     control_tokens: tuple[str, ...]  # their texts, longest first: content that spells one is kept literal
+    tuning: dict[str, Any] = field(
+        default_factory=dict
+    )  # which settings are in force and whence, see `tuning/force.py`
 
 
 EngineState = Literal["off", "starting", "ready", "restarting", "failed"]

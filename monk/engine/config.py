@@ -31,10 +31,19 @@ class EngineConfig:
     slots: int = 0  # thoughts decoded at once
     threads: int = 0  # for decoding; 0: physical cores
     threads_batch: int = 0  # for prompts; 0: as `threads`
+    threads_single: int = 0  # for decoding one thought alone; 0: as `threads`
     ubatch: int = 0  # tokens per prefill chunk
+    most_slots: int = 32  # when `slots` is chosen
+    most_ubatch: int = 512  # when `ubatch` is
     flash_attention: FlashAttention = "auto"
     kv_type_k: KvType = "f16"
     kv_type_v: KvType = "f16"
+    kv_types_free: bool = False  # what was measured may replace both
+    tune_folder: Path | None = None  # what was measured is kept there (`tuning/`); None: nothing is asked or kept
+    tune_seconds: float = 0.0  # that a first start with an unknown model measures; 0: never
+    tune_busy_percent: float = (
+        30.0  # not while others wait for the processor more than this share of the time; 0: anyway
+    )
     kv_folder: Path | None = None  # KV of long prompts is kept there; None: nowhere
     kv_limit_bytes: int = 32 << 30  # of all files in it; 0: nothing is kept
     kv_block_tokens: int = 1024  # tokens per file
@@ -55,7 +64,7 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model_path", Path(self.model_path))
-        for name in ("hash_cache", "kv_folder"):
+        for name in ("hash_cache", "kv_folder", "tune_folder"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         if isinstance(self.model_use, dict):  # from JSON
@@ -84,6 +93,11 @@ class EngineConfig:
             "slots": (0, MAX_SLOTS),
             "threads": (0, 1024),
             "threads_batch": (0, 1024),
+            "threads_single": (0, 1024),
+            "most_slots": (1, MAX_SLOTS),
+            "most_ubatch": (16, 8192),
+            "tune_seconds": (0.0, 3600),
+            "tune_busy_percent": (0.0, 100.0),
             "ubatch": (0, 8192),
             "kv_limit_bytes": (0, 1 << 60),
             "kv_block_tokens": (16, 1 << 16),

@@ -30,6 +30,11 @@ def sha256_of(parts: tuple[Path, ...], cache: Path | None = None) -> str:
     return digest
 
 
+def remembered(parts: tuple[Path, ...], cache: Path | None) -> str | None:
+    """The digest if the cache has it; nothing is read. Raises ModelUnusable if a part is not there."""
+    return _load(cache).get("|".join(_identity(part) for part in parts))
+
+
 def check_pin(parts: tuple[Path, ...], pinned: str) -> str:
     """The digest, always computed. Raises ModelUnusable when it is not the pinned one."""
     digest = _digest(parts)

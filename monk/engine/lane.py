@@ -68,11 +68,12 @@ def _pointer(array: npt.NDArray[Any], kind: type[Any]) -> Any:  # Any: a ctypes 
 class LlamaLane:
     """A `Lane`. `context` is an open llama_context, freed by `close`."""
 
-    def __init__(self, context: Any, shape: LanePlan, plan: Plan, vocab_size: int) -> None:
+    def __init__(self, context: Any, shape: LanePlan, config: EngineConfig, plan: Plan, vocab_size: int) -> None:
         self._context = context
         self._memory = C.llama_get_memory(context)
         self._vocab_size = vocab_size
         self._threads = {"prefill": plan.threads_batch, "decode": plan.threads}
+        self._threads_single = config.threads_single or plan.threads
         self._num_streams = 1 if shape.unified else shape.sequences
         self.most_outputs = shape.outputs
         self._batch = Batch(shape.batch)
@@ -93,10 +94,16 @@ class LlamaLane:
         return int(C.llama_decode(self._context, self._batch.struct))
 
     def _set_threads(self, phase: Phase) -> None:
-        """llama.cpp counts several rows as a prompt whatever they are for."""
+        """llama.cpp has one number for calls of a single row and one for all others, whatever they are for."""
         if phase != self._phase:
             self._phase = phase
-            C.llama_set_n_threads(self._context, self._threads["decode"], self._threads[phase])
+            C.llama_set_n_threads(self._context, self._threads_single, self._threads[phase])
+
+    def use_threads(self, threads: int) -> None:
+        """For all calls of this lane, whatever the plan says."""
+        self._threads = {"prefill": threads, "decode": threads}
+        self._threads_single = threads
+        C.llama_set_n_threads(self._context, threads, threads)
 
     def logits(self, rows: int) -> Logits:
         return np.ctypeslib.as_array(C.llama_get_logits(self._context), (rows, self._vocab_size))
@@ -155,7 +162,7 @@ def open_context(
     params.n_batch = params.n_ubatch = shape.batch
     params.n_seq_max = shape.sequences
     params.n_outputs_max = shape.outputs
-    params.n_threads = plan.threads
+    params.n_threads = config.threads_single or plan.threads
     params.n_threads_batch = plan.threads_batch
     params.flash_attn_type = FLASH_ATTENTION["on" if plan.flash_attention else "off"]
     params.type_k = GGML_TYPES[config.kv_type_k]

@@ -56,7 +56,7 @@ def lane_plans(
         shapes["prefill"] = _shape(2, cells, True, ubatch, 1, cells * per_token)
     if "fork" in names:
         cells, members = 2 * context, max(slots, LEAST_MEMBERS)
-        batch = max(config.ubatch or chunk_tokens(model, cells, flash), outputs, members)
+        batch = max(config.ubatch or chunk_tokens(model, cells, flash, config.most_ubatch), outputs, members)
         shapes["fork"] = _shape(1 + members, cells, True, batch, max(outputs, members), cells * per_token)
     return {name: _weighed(model, flash, shape) for name, shape in shapes.items()}
 
@@ -111,10 +111,10 @@ def uses_flash(config: EngineConfig) -> bool:
     return config.kv_type_v not in ("f16", "bf16", "f32")
 
 
-def chunk_tokens(model: GgufFile, context: int, flash: bool) -> int:
+def chunk_tokens(model: GgufFile, context: int, flash: bool, most: int = 512) -> int:
     if flash:
-        return 512
-    size = 512
+        return most
+    size = most
     while size > 64 and KQ_BYTES * model.num_heads * context * size > KQ_LIMIT_BYTES:
         size //= 2
     return size

@@ -11,7 +11,8 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 import llama_cpp.llama_cpp as C
 import numpy as np
@@ -32,6 +33,12 @@ from monk.errors import InvalidInput, MemoryTooSmall, ModelUnusable, MonkError
 log = logging.getLogger(__name__)
 
 NUMA = {"off": 0, "distribute": 1, "isolate": 2, "numactl": 3}
+Weights = Literal["F16", "Q8_0", "Q4_0"]
+WEIGHTS: dict[Weights, int] = {
+    "F16": C.LLAMA_FTYPE_MOSTLY_F16,
+    "Q8_0": C.LLAMA_FTYPE_MOSTLY_Q8_0,
+    "Q4_0": C.LLAMA_FTYPE_MOSTLY_Q4_0,
+}
 # control tokens whose text belongs to the answer: reasoning models mark their thinking with them
 VISIBLE_CONTROL = frozenset({"<think>", "</think>", "[THINK]", "[/THINK]", "<|channel|>", "<|message|>"})
 
@@ -167,18 +174,25 @@ class LlamaModel:
 
     def open_lane(self, kind: LaneKind) -> LlamaLane | None:
         """A context of its own. None when the memory plan has no room for it or llama.cpp refuses."""
-        shape = self._plan.lanes.get(kind)
+        return self.open_lane_under(self._config, self._plan, kind)
+
+    def open_lane_under(self, config: EngineConfig, plan: Plan, kind: LaneKind) -> LlamaLane | None:
+        """The same by other settings and another plan, which must be for this model."""
+        shape = plan.lanes.get(kind)
         if shape is None:
             return None
-        context = open_context(
-            self._model, self._config, self._plan, shape, self._abort_flag, self._use or AS_ITS_FILE_SAYS
-        )
+        use = self._use or AS_ITS_FILE_SAYS
+        context = open_context(self._model, config, plan, shape, self._abort_flag, use)
         if not context:
             log.warning("llama.cpp opens no such context", extra={"lane": kind, "reason": last_log_lines()})
             return None
-        self._lanes.append(LlamaLane(context, shape, self._plan, self.vocab_size))
+        self._lanes.append(LlamaLane(context, shape, config, plan, self.vocab_size))
         self._wardrobe.put_on(self._lanes[-1])
         return self._lanes[-1]
+
+    def close_lane(self, lane: LlamaLane) -> None:
+        self._lanes.remove(lane)
+        lane.close()
 
     def wear(self, adapters: tuple[AdapterUse, ...], use: ModelUse) -> None:
         try:
@@ -271,6 +285,16 @@ class LlamaModel:
         if self._model is not None:
             C.llama_model_free(self._model)
             self._model = None
+
+
+def requantise(source: Path, target: Path, weights: Weights, threads: int) -> None:
+    """Write a copy of a model with its weights in another format. Raises ModelUnusable; an unfinished file may be left."""
+    C.llama_log_set(_on_log, ctypes.c_void_p(0))
+    C.llama_backend_init()
+    params = C.llama_model_quantize_default_params()
+    params.nthread, params.ftype, params.allow_requantize = threads, WEIGHTS[weights], True
+    if C.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(params)) != 0:
+        raise ModelUnusable(f"{source} cannot be written as {weights}: {last_log_lines()}", file=str(source))
 
 
 def _load_mode(config: EngineConfig) -> int:

@@ -100,7 +100,8 @@ def fit(model: GgufFile, config: EngineConfig, available_bytes: int | None = Non
 
 def _choices(model: GgufFile, config: EngineConfig) -> list[tuple[int, tuple[str, ...]]]:
     """Slots and lanes to try, best first: an unread prompt costs hours, a missing slot some speed."""
-    all_slots = (config.slots,) if config.slots else MIN_SLOTS_BY_CHOICE
+    fewer = tuple(slots for slots in MIN_SLOTS_BY_CHOICE if slots < config.most_slots)
+    all_slots = (config.slots,) if config.slots else (config.most_slots, *fewer)
     bare: list[tuple[int, tuple[str, ...]]] = [(slots, ()) for slots in all_slots]
     if not _takes_lanes(model):
         return bare
@@ -132,7 +133,7 @@ def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) ->
 def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int, lane_names: tuple[str, ...] = ()) -> Plan:
     padded = -(-context // PAD) * PAD
     flash = uses_flash(config)
-    ubatch = config.ubatch or chunk_tokens(model, padded, flash)
+    ubatch = config.ubatch or chunk_tokens(model, padded, flash, config.most_ubatch)
     threads = config.threads or physical_cores()
     per_token = kv_bytes_per_token(model, config)
     lanes = lane_plans(model, config, slots, padded, ubatch, lane_names)

@@ -13,22 +13,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections import deque
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from monk.engine import wire
 from monk.engine.client import EngineState, EngineStatus, Finished, ModelCard, Segment, Stream, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.mailbox import Mailbox
 from monk.engine.request import check_length
+from monk.engine.spawned import Spawned
 from monk.engine.totals import Totals
 from monk.errors import Conflict, EngineDied, ModelUnusable, MonkError, Unavailable
 
@@ -38,9 +33,7 @@ FIRST_BACKOFF_SECONDS = 0.5
 LAST_BACKOFF_SECONDS = 30.0
 HEALTHY_SECONDS = 60.0  # a child that lived this long, or computed something, resets the backoff
 POLITE_SECONDS = 3.0  # how long stop waits before it uses force
-POLL_SECONDS = 0.5
 LOAD_ATTEMPTS = 5  # a child that dies this often before it was ever ready is not tried again
-PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 
 class EngineProcess:
@@ -53,7 +46,7 @@ class EngineProcess:
         self._state: EngineState = "off"
         self._error: MonkError | None = None
         self._card: ModelCard | None = None
-        self._child: _Child | None = None
+        self._child: Spawned | None = None
         self._supervisor: threading.Thread | None = None
         self._stopping = threading.Event()
         self._streams: dict[str, Mailbox] = {}
@@ -196,7 +189,7 @@ class EngineProcess:
         if child is not None:
             self._send(child, {"do": "cancel", "id": thought_id})
 
-    def _send(self, child: _Child, frame: wire.Frame) -> None:
+    def _send(self, child: Spawned, frame: wire.Frame) -> None:
         """A child that is gone is the supervisor's business: it ends the streams and calls."""
         with contextlib.suppress(OSError):
             child.channel.send(frame)
@@ -234,7 +227,7 @@ class EngineProcess:
 
     def _run_child(self) -> None:
         """Spawn one child and read its socket until it ends."""
-        child = _Child.spawn()
+        child = Spawned.spawn("monk.engine.child")
         with self._lock:
             self._child = child
             self._beat_at = time.monotonic()
@@ -271,7 +264,7 @@ class EngineProcess:
             f"the engine process died ({self._last_error or 'no last words'}); tokens received so far stand, ask again"
         )
 
-    def _check_pulse(self, child: _Child) -> None:
+    def _check_pulse(self, child: Spawned) -> None:
         now = time.monotonic()
         if now - child.heard_at > self._config.silence_seconds:
             child.condemn(f"no sign of life for {self._config.silence_seconds:g} s")
@@ -370,80 +363,3 @@ class _Call:
     def fail(self, error: MonkError) -> None:
         self.error = error
         self.done.set()
-
-
-class _Child:
-    """The process, its socket and its last words."""
-
-    def __init__(self, process: subprocess.Popen[bytes], channel: wire.Channel) -> None:
-        self._process = process
-        self.channel = channel
-        self.heard_at = time.monotonic()
-        self.verdict: str | None = None
-        self._lines: deque[str] = deque(maxlen=20)
-        self._listener = threading.Thread(target=self._listen, name="engine-stderr", daemon=True)
-        self._listener.start()
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @classmethod
-    def spawn(cls) -> _Child:
-        ours, theirs = socket.socketpair()
-        try:
-            command = [sys.executable, "-m", "monk.engine.child"]
-            command += ["--socket-fd", str(theirs.fileno()), "--parent", str(os.getpid())]
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                pass_fds=(theirs.fileno(),),
-                env=_environment(),
-            )
-        except OSError:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        ours.settimeout(POLL_SECONDS)
-        return cls(process, wire.Channel(ours))
-
-    def _listen(self) -> None:
-        stream: IO[bytes] | None = self._process.stderr
-        assert stream is not None
-        with stream:
-            for line in stream:
-                self._lines.append(line.decode("utf-8", "replace").rstrip())
-
-    def condemn(self, reason: str) -> None:
-        """Kill a child that hangs; its socket then ends."""
-        self.verdict = reason
-        self._process.kill()
-
-    def end_after(self, seconds: float) -> None:
-        """Wait for its own end that long, then force it."""
-        try:
-            self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-
-    def bury(self) -> str:
-        """Make sure it is dead, free everything; returns how it ended and what it said last."""
-        self.channel.close()  # a child that still lives leaves when its socket ends
-        self.end_after(1.0)
-        code = self._process.wait()
-        self._listener.join(1.0)
-        how = f"signal {-code}" if code < 0 else f"exit status {code}"
-        said = next((line for line in reversed(self._lines) if line.strip()), "")
-        return f"{how}: {said}" if said else how
-
-
-def _environment() -> dict[str, str]:
-    """Ours; with the way to this package when it runs from a source tree."""
-    environment = dict(os.environ)
-    if PACKAGE_ROOT.name not in ("site-packages", "dist-packages"):
-        known = environment.get("PYTHONPATH")
-        environment["PYTHONPATH"] = f"{PACKAGE_ROOT}{os.pathsep}{known}" if known else str(PACKAGE_ROOT)
-    return environment

@@ -54,6 +54,7 @@ def both_ways(num_jobs: int, max_tokens: int) -> tuple[list[float], list[float],
         home = Path(folder) / "home"
         home.mkdir()
         numbers = {"MONK_JOBS_AT_ONCE": str(num_jobs), "MONK_SLOTS": str(num_jobs), "MONK_CONTEXT": str(CONTEXT)}
+        numbers["MONK_TUNE_SECONDS"] = "0"
         engine = EngineProcess(engine_config(load(numbers, home=home)))
         engine.start()
         try:

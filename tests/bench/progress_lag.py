@@ -104,7 +104,7 @@ def watched(home: Path, num_jobs: int, max_tokens: int) -> tuple[Seen, Seen, See
     (home / "corpus").mkdir(parents=True)
     settings = load({}, home=home, night="always", timezone="UTC", port=0, jobs_at_once=num_jobs, slots=num_jobs)
     database = opened(home)
-    engine = StampedEngine(engine_config(settings.model_copy(update={"context": 2048})))
+    engine = StampedEngine(engine_config(settings.model_copy(update={"context": 2048, "tune_seconds": 0.0})))
     daemon = assemble(settings, database, engine, HashingEmbedder)
     server = ApiServer(create_app(daemon.services), settings)
     server.start()

@@ -77,6 +77,7 @@ def test_no_command_is_missing() -> None:
             "night",
             "status",
             "report",
+            "tune",
             "doctor",
             "backup",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -157,6 +158,29 @@ def test_settings_the_model_cannot_run_with_are_a_failure_with_a_way_out(home: P
 
     assert dense.state == "fail" and "it is dense" in dense.text and dense.remedy == "leave experts out"
     assert stretched.state == "ok" and stretched.text.endswith("yarn_factor 2")
+
+
+def test_what_was_measured_is_told_with_what_of_it_is_in_force(home: Path) -> None:
+    from monk.daemon import engine_config
+    from monk.doctor import model
+    from monk.engine import embedded
+    from monk.engine.tuning import record
+
+    settings = load({"MONK_THREADS": "1"}, home=home)
+    config = engine_config(settings)
+    known = record.Record(
+        record.key_of(config, embedded.SHA256), {"threads": 2, "most_slots": 32}, "2026-11-25", 40.0, True, {}, {}, []
+    )
+
+    (before,) = model.tuning(settings)
+    record.keep(config, known)
+    (after,) = model.tuning(settings)
+    record.keep(config, replace(known, values={}, problem="signal 6"))
+    (failed,) = model.tuning(settings)
+
+    assert (before.state, before.text) == ("ok", "not measured yet; the first start measures for 40 s")
+    assert after.text == "measured on 2026-11-25 in short, by the first start; in force: at most 32 thoughts at once"
+    assert (failed.state, failed.remedy) == ("warn", "run `monk tune`") and "signal 6" in failed.text
 
 
 def test_a_plan_that_does_not_fit_is_a_failure_with_figures(home: Path) -> None:

@@ -1,0 +1,95 @@
+"""What the measurements say: the setting to run with, the gain, and figures others reckon with. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from monk.engine.tuning.course import COPIES, QUESTIONS, Verdict, answer, trial_of, whole
+from monk.engine.tuning.trial import Notebook, Phase, Setting, Situation
+
+# what of a setting goes where in EngineConfig; see `record.fill`
+FIELDS = {
+    "threads_prompt": "threads_batch",
+    "threads_step": "threads",
+    "threads_single": "threads_single",
+    "width": "most_slots",
+    "chunk": "most_ubatch",
+    "type_k": "kv_type_k",
+    "type_v": "kv_type_v",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """`verdicts` in the order of the questions. Gains are times faster than now; None: not measured."""
+
+    setting: Setting
+    verdicts: tuple[Verdict, ...]
+    prompt_gain: float | None
+    answer_gain: float | None
+
+    def values(self) -> dict[str, Any]:
+        """By field of EngineConfig."""
+        named = {field: getattr(self.setting, name) for name, field in FIELDS.items()}
+        return {**named, "flash_attention": "on" if self.setting.flash else "off"}
+
+    def reshapes_kv(self, now: Setting) -> bool:
+        """KV on the disk would be of no use with it."""
+        mine, others = self.setting, now
+        return (mine.flash, mine.type_k, mine.type_v) != (others.flash, others.type_k, others.type_v)
+
+
+def choose(situation: Situation, notebook: Notebook) -> Choice:
+    """The setting after all questions, as far as they have answers."""
+    chosen, verdicts = situation.now, []
+    for question in QUESTIONS:
+        chosen, told = answer(question, situation, chosen, notebook)
+        verdicts += told
+    return Choice(chosen, tuple(verdicts), *(_gain(situation, chosen, notebook, of) for of in ("prompt", "step")))
+
+
+def _gain(situation: Situation, chosen: Setting, notebook: Notebook, of: str) -> float | None:
+    if chosen == situation.now:
+        return 1.0
+    pair = []
+    for setting in (situation.now, chosen):
+        prompt, step, _ = whole(situation, setting)
+        trial = replace((step if of == "step" else prompt)[1], question="worth")
+        best = notebook.best(trial)
+        if best is None:
+            return None
+        pair.append(best / trial.rows)
+    return pair[0] / pair[1]
+
+
+def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_bytes: int) -> dict[str, Any]:
+    """What other parts of the engine would otherwise assume, where it was measured.
+
+    decode_seconds   of a step, by its number of thoughts, behind `depth` tokens
+    copy_bytes_per_second   of KV, from one stream to another; `stream_bytes`: of one whole stream of the trials
+    cell_ratio       price of a cell in the fork lane to one in streams (`grouping.py`); below 1 forking can pay
+    """
+    depth, width = situation.depth, chosen.width
+
+    def took(phase: Phase, rows: int, behind: int) -> float | None:
+        return notebook.best(replace(trial_of(chosen, phase, rows, behind), question="facts"))
+
+    told: dict[str, Any] = {"depth": depth, "decode_seconds": _steps(situation, notebook, chosen)}
+    single, copying = took("step", 1, depth), took("copy", min(COPIES, width), depth)
+    if stream_bytes and single is not None and copying is not None and copying > single:
+        told["copy_bytes_per_second"] = round(min(COPIES, width) * stream_bytes / (copying - single))
+    empty, own, shared = took("step", width, 0), took("step", width, depth), took("shared", width, depth)
+    if empty is not None and own is not None and shared is not None and own > empty:
+        told["cell_ratio"] = round(max(0.05, (shared - empty) / (own - empty)), 3)
+    return told
+
+
+def _steps(situation: Situation, notebook: Notebook, chosen: Setting) -> dict[int, float]:
+    """The fastest of all steps of the chosen kind, by rows."""
+    fastest: dict[int, float] = {}
+    for trial, seconds in notebook.taken.items():
+        is_ours = replace(trial, question="") == trial_of(chosen, "step", trial.rows, situation.depth)
+        if is_ours and seconds:
+            fastest[trial.rows] = round(min(*seconds, fastest.get(trial.rows, float("inf"))), 6)
+    return dict(sorted(fastest.items()))

@@ -43,7 +43,8 @@ def lane_plans(
     flash = uses_flash(config)
     outputs = slots
     if config.speculation == "auto":
-        outputs = max(slots, min(MOST_OUTPUTS, max(OUTPUTS_PER_SLOT * slots, LEAST_OUTPUTS)))
+        wanted = min(MOST_OUTPUTS, max(OUTPUTS_PER_SLOT * slots, LEAST_OUTPUTS))
+        outputs = max(slots, min(wanted, ubatch))  # attention at great depth has memory for a chunk's rows
     kv_bytes = _kv_bytes(model, config, slots, context, ubatch)
     per_token = kv_bytes_per_token(model, config)
     if SCRATCH in names:

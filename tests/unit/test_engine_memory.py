@@ -63,7 +63,7 @@ def test_it_gives_up_slots_before_context() -> None:
     wide = memory.fit(qwen3_30b(), config(), 256 * GIB)
     narrow = memory.fit(qwen3_30b(), config(), 44 * GIB)
 
-    assert wide.slots == 16 and wide.context >= memory.DESIRED_CONTEXT
+    assert wide.slots == 32 and wide.context >= memory.DESIRED_CONTEXT
     assert narrow.slots < 16 and narrow.context >= memory.DESIRED_CONTEXT
     assert narrow.total_bytes <= 43 * GIB
 
@@ -135,7 +135,7 @@ def test_the_embedded_model_fits_here() -> None:
     plan = memory.fit(gguf_file.read(embedded.model_path()), EngineConfig(embedded.model_path()), 8 * GIB)
 
     assert plan.context == 8192
-    assert plan.slots == 16
+    assert plan.slots == 32
 
 
 def test_the_machine_is_asked() -> None:

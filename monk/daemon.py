@@ -197,6 +197,7 @@ def assemble(
         now=utc_now,
     )
     forecaster = Forecast(Outlook(database), night, calendar, settings.jobs_at_once, utc_now)
+    diary = EngineDiary(engine, events, utc_now)
     reporter = MorningReporter(
         database,
         folder=settings.home / "reports",
@@ -206,6 +207,7 @@ def assemble(
         forecaster=forecaster,
         night=night,
         links=_links(settings),
+        take_notes=lambda: diary.look(last=True),
         now=utc_now,
     )
     turns.report_with(reporter)
@@ -231,7 +233,6 @@ def assemble(
         check_model=check_model,
         problem=lambda: turns.held or workers.problem or scribe.problem,
     )
-    diary = EngineDiary(engine, events, utc_now)
     pressure = PressureWatch(pressure_limits(settings), turns.hold, turns.release)
     watcher = _watcher(settings, reader)
     return Daemon(services, workers, scribe, reader, alarms, night, clockwork, turns, diary, pressure, watcher)

@@ -153,7 +153,9 @@ class Settings(BaseSettings):
     )
     night_days: str = Field("mon-sun", description='Days on which a night begins, such as "mon-fri" or "sat,sun"')
     timezone: str | None = Field(None, description="Time zone of the night, such as Europe/Moscow; unset: the system's")
-    jobs_at_once: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Jobs that run side by side")
+    jobs_at_once: Annotated[int, Field(ge=1, le=256)] = Field(
+        32, description="Jobs that run side by side; fewer than slots leave slots empty"
+    )
     lease_seconds: Annotated[float, Field(ge=5, le=3600)] = Field(
         60.0, description="A job whose worker is silent this long goes back to the queue"
     )

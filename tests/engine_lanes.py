@@ -107,15 +107,17 @@ class SumModel:
     vocab_size = VOCAB
     context = 4096
 
-    def __init__(self, slots: int, can_trim: bool = True, chunk: int = 16, fork_cells: int = 0) -> None:
+    def __init__(
+        self, slots: int, can_trim: bool = True, chunk: int = 16, fork_cells: int = 0, in_place: bool = False
+    ) -> None:
         self.can_trim = can_trim
         self.says: Callable[[list[int]], int] = next_token
         self.codes: list[int] = []
         self.computed = 0
-        self.streams = SumLane(self, slots, 4096, unified=False, most_tokens=max(chunk, slots))
+        self._slots, self._in_place, self._chunk = slots, in_place, chunk
+        self.streams = self._open_streams()
         self.fork_size = (fork_cells, 8 if fork_cells else 0)
         self.lanes: dict[str, SumLane] = {"stream": self.streams}
-        self._chunk = chunk
         self.has_prefill = True
         self.tint = 0
         self.use = ModelUse()
@@ -139,10 +141,13 @@ class SumModel:
             lane.held = []  # whoever looks into a closed context fails
         self.use = use
         self.used.append(use)
-        self.streams = SumLane(
-            self, self.streams.num_sequences, 4096, unified=False, most_tokens=self.streams.most_tokens
-        )
+        self.streams = self._open_streams()
         self.lanes = {"stream": self.streams}
+
+    def _open_streams(self) -> SumLane:
+        if self._in_place:
+            return SumLane(self, 2, 4096 + 256, unified=True, most_tokens=max(self._chunk, 2))
+        return SumLane(self, self._slots, 4096, unified=False, most_tokens=max(self._chunk, self._slots))
 
     def open_lane(self, kind: LaneKind) -> SumLane | None:
         if kind == "prefill" and self.has_prefill:

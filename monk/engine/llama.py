@@ -83,7 +83,7 @@ class LlamaModel:
         self._words = self._load_words() if file is not None and file.num_experts else None
         self._vocab = C.llama_model_get_vocab(self._words or self._model)
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
-        self.context = self.streams.num_cells
+        self.context = min(plan.context, self.streams.num_cells)
         self.can_trim = not self._cannot_trim(plan)
         fork = plan.lanes.get("fork")
         self.fork_size = (fork.cells, fork.sequences - 1) if fork is not None else (0, 0)

@@ -101,6 +101,18 @@ def test_a_mixed_line_runs_wave_by_wave_and_everybody_is_right(can_trim: bool) -
     assert house.runner.counters.waves == 7, "two for each setting, and the first of them runs already"
 
 
+def test_the_only_slot_whose_lane_reads_prompts_too_is_opened_anew_like_others(tmp_path: Path) -> None:
+    store = KvStore(tmp_path, 1 << 30)
+    house = House(slots=1, store=store, in_place=True)
+    asked = [using(request(f"t{at}", range(300), 4), USES[at % 3]) for at in range(6)]
+
+    for item in asked:
+        house.ask(item)
+        house.work()
+
+    assert_right(house, *asked)
+
+
 def test_the_same_settings_with_other_adapters_keep_the_contexts() -> None:
     house = House(slots=2)
     asked = [using(request(f"t{at}", range(40), 4), USES[1], *((LAWYER,) * (at % 2))) for at in range(4)]

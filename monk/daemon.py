@@ -184,6 +184,7 @@ def assemble(
         now=utc_now,
     )
     forecaster = Forecast(Outlook(database), night, calendar, settings.jobs_at_once, utc_now)
+    diary = EngineDiary(engine, events, utc_now)
     reporter = MorningReporter(
         database,
         folder=settings.home / "reports",
@@ -193,6 +194,7 @@ def assemble(
         forecaster=forecaster,
         night=night,
         links=_links(settings),
+        take_notes=lambda: diary.look(last=True),
         now=utc_now,
     )
     turns.report_with(reporter)
@@ -217,7 +219,6 @@ def assemble(
         work_came=workers.wake,
         problem=lambda: turns.held or workers.problem or scribe.problem,
     )
-    diary = EngineDiary(engine, events, utc_now)
     pressure = PressureWatch(pressure_limits(settings), turns.hold, turns.release)
     watcher = _watcher(settings, reader)
     return Daemon(services, workers, scribe, reader, alarms, night, clockwork, turns, diary, pressure, watcher)

@@ -1,13 +1,20 @@
-"""Keeps what happens to the engine, for the report: when it started, died, came back, and how much memory it had at most."""
+"""Keeps what happens to the engine, for the report: when it started, died, came back, how much memory it had at most, and
+what it did not have to compute."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
 from db.events import Events
 from monk.engine.client import EngineClient, EngineStatus
+from monk.engine.spared import Spared
+
+SPARED_SECONDS = 60.0  # while the engine works, what it spared is written down this often: a crash loses no more of it
 
 
 class EngineDiary:
@@ -19,14 +26,31 @@ class EngineDiary:
         self._now = now
         self._last = engine.status()
         self._peak_bytes = 0
+        self._spared = Spared.of(self._last)
+        self._spared_at = time.monotonic()
+        self._looking = threading.Lock()
 
-    def look(self) -> None:
-        """Write down what changed since the last look."""
+    def look(self, *, last: bool = False) -> None:
+        """Write down what changed since the last look. `last`: a report is about to be made, nothing may wait."""
+        with self._looking:
+            self._look(last)
+
+    def _look(self, last: bool) -> None:
         status = self._engine.status()
         self._peak_bytes = max(self._peak_bytes, status.rss_bytes)
         for what, more in self._changes(self._last, status):
             self._events.tell("engine", {"what": what, **more}, self._now())
         self._last = status
+        busy = bool(status.active or status.waiting)
+        if last or not busy or time.monotonic() - self._spared_at >= SPARED_SECONDS:
+            self._note_spared(Spared.of(status))
+
+    def _note_spared(self, spared: Spared) -> None:
+        new = spared.since(self._spared)
+        self._spared_at = time.monotonic()
+        if not new.nothing:
+            self._events.tell("engine", {"what": "spared", **asdict(new)}, self._now())
+            self._spared = spared
 
     def _changes(self, before: EngineStatus, after: EngineStatus) -> list[tuple[str, dict[str, Any]]]:
         changes: list[tuple[str, dict[str, Any]]] = []

@@ -57,7 +57,7 @@ class Settings(BaseSettings):
         0, description="Tokens one thought may hold, prompt and answer together; 0: what the model was trained for"
     )
     slots: Annotated[int, Field(ge=0, le=256)] = Field(
-        0, description="Thoughts decoded at once; 0: as many as fit in memory, at most what was measured to pay, or 16"
+        0, description="Thoughts decoded at once; 0: as many as fit in memory, at most what was measured to pay, or 32"
     )
     threads: Annotated[int, Field(ge=0, le=4096)] = Field(
         0, description="Threads while answers are written; 0: what was measured to be fastest, or one per physical core"
@@ -136,7 +136,9 @@ class Settings(BaseSettings):
     )
     night_days: str = Field("mon-sun", description='Days on which a night begins, such as "mon-fri" or "sat,sun"')
     timezone: str | None = Field(None, description="Time zone of the night, such as Europe/Moscow; unset: the system's")
-    jobs_at_once: Annotated[int, Field(ge=1, le=256)] = Field(8, description="Jobs that run side by side")
+    jobs_at_once: Annotated[int, Field(ge=1, le=256)] = Field(
+        32, description="Jobs that run side by side; fewer than slots leave slots empty"
+    )
     lease_seconds: Annotated[float, Field(ge=5, le=3600)] = Field(
         60.0, description="A job whose worker is silent this long goes back to the queue"
     )

@@ -42,8 +42,9 @@ class House:
         fork_cells: int = 0,
         store: KvStore | None = None,
         speculates: bool = False,
+        in_place: bool = False,
     ) -> None:
-        self.model = SumModel(slots, can_trim, chunk, fork_cells)
+        self.model = SumModel(slots, can_trim, chunk, fork_cells, in_place)
         self.heard: dict[str, list[Message | MonkError]] = {}
         config = RunnerConfig(
             4096,
@@ -53,6 +54,7 @@ class House:
             block_tokens=BLOCK,
             flush_seconds=0,
             speculates=speculates,
+            in_place=in_place,
         )
         archive = None if store is None else Archive(store, bytes(32), BLOCK)
         self.runner = Runner(

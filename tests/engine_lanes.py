@@ -107,12 +107,17 @@ class SumModel:
     vocab_size = VOCAB
     context = 4096
 
-    def __init__(self, slots: int, can_trim: bool = True, chunk: int = 16, fork_cells: int = 0) -> None:
+    def __init__(
+        self, slots: int, can_trim: bool = True, chunk: int = 16, fork_cells: int = 0, in_place: bool = False
+    ) -> None:
         self.can_trim = can_trim
         self.says: Callable[[list[int]], int] = next_token
         self.codes: list[int] = []
         self.computed = 0
-        self.streams = SumLane(self, slots, 4096, unified=False, most_tokens=max(chunk, slots))
+        if in_place:
+            self.streams = SumLane(self, 2, 4096 + 256, unified=True, most_tokens=max(chunk, 2))
+        else:
+            self.streams = SumLane(self, slots, 4096, unified=False, most_tokens=max(chunk, slots))
         self.fork_size = (fork_cells, 8 if fork_cells else 0)
         self.lanes: dict[str, SumLane] = {"stream": self.streams}
         self._chunk = chunk

@@ -28,8 +28,8 @@ class Archive:
 
 
 def open_archive(file: GgufFile, config: EngineConfig, plan: Plan, sha256: str) -> Archive | None:
-    """None when it is switched off or the model has no prefill lane."""
-    if config.kv_folder is None or not config.kv_limit_bytes or "prefill" not in plan.lanes:
+    """None when it is switched off or long prompts are computed where they cannot be cut."""
+    if config.kv_folder is None or not config.kv_limit_bytes or not plan.keeps_prompts:
         return None
     store = KvStore(config.kv_folder, config.kv_limit_bytes)
     return Archive(store, model_key(facts(file, config, plan, sha256)), config.kv_block_tokens)

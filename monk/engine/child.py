@@ -141,11 +141,13 @@ class Child:
             chunk=plan.ubatch,
             weight_bytes=plan.weight_bytes,
             stream_bytes=plan.stream_bytes,
+            kv_bytes_per_token=plan.kv_bytes_per_token,
             block_tokens=config.kv_block_tokens,
             prefill_slice_seconds=config.prefill_slice_seconds,
             decode_share=config.decode_share,
             flush_seconds=config.flush_seconds,
             share_prefixes=config.share_prefixes,
+            in_place=plan.in_place,
             speculates=config.speculation == "auto",
             flash_attention=plan.flash_attention,
         )

@@ -31,7 +31,7 @@ class EngineConfig:
     threads_batch: int = 0  # for prompts; 0: as `threads`
     threads_single: int = 0  # for decoding one thought alone; 0: as `threads`
     ubatch: int = 0  # tokens per prefill chunk
-    most_slots: int = 16  # when `slots` is chosen
+    most_slots: int = 32  # when `slots` is chosen
     most_ubatch: int = 512  # when `ubatch` is
     flash_attention: FlashAttention = "auto"
     kv_type_k: KvType = "f16"

@@ -14,7 +14,7 @@ import numpy as np
 
 from monk.engine.counters import Counters
 from monk.engine.frames import Image
-from monk.engine.grouping import Candidate, own_cells
+from monk.engine.grouping import Candidate, best_width, mean_own, own_cells
 from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall
 from monk.engine.native import NO_ROOM, Lane
@@ -40,10 +40,12 @@ class Forks(Hall):
         counters: Counters,
         guessing: Guessing,
         longest_suffix: int,
+        weight_cells: float,
         send_back: Callable[[Sequence], None],
     ) -> None:
         super().__init__(lane, range(1, lane.num_sequences), scheduler, voice, counters, guessing)
         self._longest_suffix = longest_suffix
+        self._weight_cells = weight_cells
         self._send_back = send_back
         self._shared: Tokens = np.zeros(0, np.int32)
         self._is_ready = False  # sequence 0 holds them
@@ -79,14 +81,30 @@ class Forks(Hall):
 
     def takes(self, sequence: Sequence) -> bool:
         """True if the thought can join those who are in, or go on from what they left."""
+        roomy = self.has_free_slot and self._cells_of(sequence) <= self._free_cells()
+        return roomy and len(self.owners) < self._best_width(sequence) and self._is_kin(sequence)
+
+    def takes_later(self, sequence: Sequence) -> bool:
+        """True if it is cheaper for the thought to wait for a seat than to be computed elsewhere.
+
+        Whoever matters more than all who are in need not wait for them.
+        """
+        fits = self._cells_of(sequence) <= self._lane.num_cells - len(self._shared)
+        if not self.owners or not fits or not self._is_kin(sequence):
+            return False
+        return sequence.request.priority <= max(owner.request.priority for owner in self.owners)
+
+    def _is_kin(self, sequence: Sequence) -> bool:
+        """True if the thought goes on from what this lane holds or will hold."""
         length = len(self._shared)
         own = len(sequence.tokens) - length
-        if not length or not (self._is_ready or self.owners) or sequence.no_fork or not self.has_free_slot:
+        if not length or not (self._is_ready or self.owners) or sequence.no_fork:
             return False
-        if not 0 < own <= self._longest_suffix:
-            return False
-        same = bool((sequence.row[:length] == self._shared).all())
-        return same and self._cells_of(sequence) <= self._free_cells()
+        return 0 < own <= self._longest_suffix and bool((sequence.row[:length] == self._shared).all())
+
+    def _best_width(self, sequence: Sequence) -> int:
+        members = [Candidate(item.row, item.remaining) for item in [*self.owners, sequence]]
+        return best_width(mean_own(members, len(self._shared)), len(self._slots), self._weight_cells)
 
     def join(self, sequence: Sequence) -> None:
         self._sit_down(sequence)

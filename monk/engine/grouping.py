@@ -1,24 +1,29 @@
 """Which waiting thoughts go on together from a beginning they share, and whether that pays. Pure arithmetic.
 
-In the fork lane every row looks at the cells of all members, but what they share is read once for all. A step costs
+In the fork lane every row looks at the cells of all members, but what they share is read once for all. Counted in cells,
+a step costs each member
 
-    streams   F x (P + s)                 F members, P shared tokens, s of each one's own
-    fork      ratio x F x (P + F x s)     ratio: of the price per row and cell
+    streams   W / F + P + s                 F thoughts at once, P shared tokens, s of each one's own
+    fork      W / F + ratio x (P + F x s)   W: cells that cost as much as a pass over the weights
+                                            ratio: of the price per row and cell
 
-so forking pays while ratio x (P + F x s) < P + s: own tokens are paid for by everybody. The ratio is that of a matrix
-product over many rows to one row at a time; measured without flash attention with 8 rows: 0.4 to 0.6 (16 heads of 128,
-AVX2, 2026-11); with it there is no gain (44.9 against 46.3 ms), so nothing is forked.
+Own tokens are paid for by everybody, so a fork lane has a best width: more members share the weights, and look at more of
+each other's cells; W / F + ratio x F x s is least at F = sqrt(W / (ratio x s)). Who finds it taken waits for a seat rather
+than be computed elsewhere at the higher price. The ratio is that of a matrix product over many rows to one row at a time;
+measured without flash attention: 0.4 to 0.6 (8 rows, 16 heads of 128), 0.3 to 0.6 (16 rows, 9 heads of 64; AVX2,
+2026-11); with it there is no gain (44.9 against 46.3 ms), so nothing is forked.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 
 from monk.engine.sequence import Tokens, common_prefix
 
 LEAST_SHARED_TOKENS = 256  # below, weights cost more than attention, and moving KV about costs more than both
-CELL_RATIO = 0.6
+CELL_RATIO = 0.5
 ANSWER_SHARE = 0.5  # of max_tokens, taken as the average length a thought has while it runs
 
 
@@ -38,38 +43,50 @@ class Group:
     members: tuple[int, ...]
 
 
-def best_group(candidates: Row[Candidate], num_cells: int, most_members: int) -> Group | None:
-    """Those who share most with the first candidate that shares anything worth it; None if nobody does."""
+def best_group(
+    candidates: Row[Candidate], num_cells: int, most_members: int, weight_cells: float = 0.0
+) -> Group | None:
+    """Those who share most with the first candidate that shares anything worth it; None if nobody does.
+
+    `weight_cells`: W above; 0 if unknown: then the narrowest group is the best one.
+    """
     by_head: dict[bytes, list[int]] = {}
     for place, candidate in enumerate(candidates):
         if len(candidate.tokens) > LEAST_SHARED_TOKENS:
             by_head.setdefault(candidate.tokens[:LEAST_SHARED_TOKENS].tobytes(), []).append(place)
-    groups = (_best_of(candidates, places, num_cells, most_members) for places in by_head.values() if len(places) > 1)
+    groups = (
+        _best_of(candidates, places, num_cells, most_members, weight_cells)
+        for places in by_head.values()
+        if len(places) > 1
+    )
     return next((group for group in groups if group is not None), None)
 
 
-def _best_of(candidates: Row[Candidate], places: list[int], num_cells: int, most_members: int) -> Group | None:
+def _best_of(
+    candidates: Row[Candidate], places: list[int], num_cells: int, most_members: int, weight_cells: float
+) -> Group | None:
     """Of all lengths that the first of them shares with others, the one that spares most tokens and pays."""
     first = candidates[places[0]].tokens
     shared = {place: _shareable(first, candidates[place].tokens) for place in places[1:]}
     best: Group | None = None
+    best_spared = 0
     for length in sorted(set(shared.values()), reverse=True):
         friends = [place for place in places[1:] if shared[place] >= length]
         length = min(length, len(first) - 1)
-        group = _that_fits(candidates, length, (places[0], *friends), num_cells, most_members)
-        spared = length * (len(group.members) - 1)
-        if len(group.members) > 1 and pays(group, candidates) and (best is None or spared > _spared(best)):
-            best = group
+        kin = (places[0], *friends)
+        own = mean_own([candidates[place] for place in kin], length)
+        widest = best_width(own, most_members, weight_cells)
+        group = _that_fits(candidates, length, kin, num_cells, widest)
+        alone = min(len(kin), most_members)  # as many would be computed side by side in streams
+        gains = len(group.members) > 1 and pays(length, own, len(group.members), alone, weight_cells)
+        if gains and (best is None or len(kin) * length > best_spared):
+            best, best_spared = group, len(kin) * length
     return best
 
 
 def _shareable(left: Tokens, right: Tokens) -> int:
     """All but the last token of either may be shared: its logits are needed."""
     return min(common_prefix(left, right), len(left) - 1, len(right) - 1)
-
-
-def _spared(group: Group) -> int:
-    return group.length * (len(group.members) - 1)
 
 
 def _that_fits(
@@ -90,10 +107,18 @@ def own_cells(candidate: Candidate, length: int) -> int:
     return len(candidate.tokens) - length + candidate.max_new
 
 
-def pays(group: Group, candidates: Row[Candidate]) -> bool:
-    """True if steps in the fork lane are cheaper than in streams."""
-    own = [
-        len(candidates[place].tokens) - group.length + ANSWER_SHARE * candidates[place].max_new
-        for place in group.members
-    ]
-    return CELL_RATIO * (group.length + sum(own)) < group.length + sum(own) / len(own)
+def mean_own(members: Row[Candidate], length: int) -> float:
+    """Tokens of its own that one of them has on average while it runs."""
+    own = [len(member.tokens) - length + ANSWER_SHARE * member.max_new for member in members]
+    return sum(own) / len(own)
+
+
+def best_width(own: float, most_members: int, weight_cells: float) -> int:
+    """How many members make a step cheapest for each; at least two, if that many are allowed."""
+    return min(most_members, max(2, round(math.sqrt(weight_cells / (CELL_RATIO * max(own, 1.0))))))
+
+
+def pays(length: int, own: float, members: int, alone: int, weight_cells: float) -> bool:
+    """True if a step costs each of `members` in the fork lane less than each of `alone` in streams."""
+    forked = weight_cells / members + CELL_RATIO * (length + members * own)
+    return forked < weight_cells / alone + length + own

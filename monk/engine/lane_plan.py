@@ -9,8 +9,9 @@ from monk.engine.gguf_file import GgufFile
 
 GIB = 1 << 30
 PAD = 256  # llama.cpp rounds a stream up to this many cells
+SCRATCH = "scratch"
 LEAST_MEMBERS = 8  # thoughts that may go on from a shared beginning at once, however few slots there are
-OUTPUTS_PER_SLOT, MOST_OUTPUTS = 4, 64  # rows with logits in one call, guessed tokens included
+OUTPUTS_PER_SLOT, MOST_OUTPUTS = 8, 128  # rows with logits in one call, guessed tokens included
 LEAST_OUTPUTS = 17  # one thought alone takes its longest guess along
 KQ_BYTES = 6  # for each head, row and cell: f32, and a copy in f16
 KQ_LIMIT_BYTES = GIB  # without flash attention the chunk is made small enough for this
@@ -38,14 +39,18 @@ class LanePlan:
 def lane_plans(
     model: GgufFile, config: EngineConfig, slots: int, context: int, ubatch: int, names: tuple[str, ...]
 ) -> dict[str, LanePlan]:
-    """The streams, and those of the others that are named."""
+    """The streams, and those of the others that are named; "scratch" is a sequence more in the lane of the only slot."""
     flash = uses_flash(config)
     outputs = slots
     if config.speculation == "auto":
         outputs = max(slots, min(MOST_OUTPUTS, max(OUTPUTS_PER_SLOT * slots, LEAST_OUTPUTS)))
     kv_bytes = _kv_bytes(model, config, slots, context, ubatch)
-    shapes = {"stream": _shape(slots, context * slots, False, max(ubatch, outputs), outputs, kv_bytes)}
     per_token = kv_bytes_per_token(model, config)
+    if SCRATCH in names:
+        cells = context + PAD
+        shapes = {"stream": _shape(2, cells, True, max(ubatch, outputs), outputs, cells * per_token)}
+    else:
+        shapes = {"stream": _shape(slots, context * slots, False, max(ubatch, outputs), outputs, kv_bytes)}
     if "prefill" in names:
         cells = context + PAD  # the scratch sequence computes a token anew beside a full prompt
         shapes["prefill"] = _shape(2, cells, True, ubatch, 1, cells * per_token)

@@ -42,13 +42,22 @@ class RunnerConfig:
     chunk: int
     weight_bytes: int
     stream_bytes: int
+    kv_bytes_per_token: int = 1
     block_tokens: int = 1024  # a prompt that misses at least this many tokens is computed in the prefill lane
     prefill_slice_seconds: float = 1.0
     decode_share: float = 0.25
     flush_seconds: float = 0.1
     share_prefixes: bool = True
+    in_place: bool = (
+        False  # the only slot's lane has a scratch sequence: long prompts are computed where they are needed
+    )
     speculates: bool = False  # guesses tokens, where that pays and the model's memory can be cut back
     flash_attention: bool = False  # with it a fork lane is no faster than streams
+
+    @property
+    def weight_cells(self) -> float:
+        """Cells of KV that are as many bytes as the weights."""
+        return self.weight_bytes / self.kv_bytes_per_token
 
 
 class Lanes:
@@ -71,17 +80,22 @@ class Lanes:
         self._keeps_blocks = archive is not None and model.can_trim
         self._drafts = Drafts() if config.speculates and model.can_trim else None
         facts = StreamFacts(model.can_trim, config.weight_bytes, config.stream_bytes, config.share_prefixes)
-        guessing = self._guessing_in(model.streams, streams=True)
-        self._streams = Streams(model.streams, facts, scheduler, voice, counters, guessing, self._send_to_study)
-        self._study = Study(lambda: model.open_lane("prefill"), archive, self._streams, scheduler, voice, counters)
+        guessing = self._guessing_in(model.streams, streams=not config.in_place)
+        slots = range(1) if config.in_place else range(model.streams.num_sequences)
+        self._streams = Streams(model.streams, slots, facts, scheduler, voice, counters, guessing, self._send_to_study)
+        self._study = Study(self._open_study, archive, self._streams, scheduler, voice, counters, config.in_place)
         self._forks: Forks | None = None
-        self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention
+        self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention and not config.in_place
         self._archive = archive
         self._wave = ""  # of those who are seated; the others wait until all of them have left
         self.waiting: list[Sequence] = []
+        self._held_back: set[Sequence] = set()  # of those who wait, who will be cheaper in the fork lane later
         self._news = False  # somebody came or went since groups were last looked for
         if not model.can_trim:
             log.info("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
+
+    def _open_study(self) -> Lane | None:
+        return self._model.streams if self._config.in_place else self._model.open_lane("prefill")
 
     def _guessing_in(self, lane: Lane, *, streams: bool) -> Guessing:
         pacer = Pacer(streams=streams, most_rows=min(lane.most_outputs, lane.most_tokens))
@@ -104,6 +118,7 @@ class Lanes:
                 self._news = False
                 self._form_group()
                 self._join_forks()
+                self._hold_back()
             if self.waiting and self._streams.has_free_slot:
                 self._seat_in_streams()
         self._streams.settle(somebody_waits=bool(self.waiting))
@@ -111,8 +126,8 @@ class Lanes:
     def _seat_in_streams(self) -> None:
         """Who comes next may depend on who has just been seated."""
         while self.waiting and self._streams.has_free_slot:
-            sequence = self.waiting[self._next_place()]
-            if sequence.wave != self._wave:
+            line = [sequence for sequence in self.waiting if sequence not in self._held_back]
+            if not line or (sequence := self._first_of(line)).wave != self._wave:
                 return
             self.waiting.remove(sequence)
             self._streams.seat(sequence)
@@ -125,7 +140,7 @@ class Lanes:
         while any(sequence.wave != self._wave for sequence in self.waiting):
             if self.num_seated and not self._news and not self._streams.has_free_slot:
                 return False
-            first = self.waiting[self._next_place()]
+            first = self._first_of(self.waiting)
             if first.wave == self._wave:
                 return True
             if self.num_seated:
@@ -149,13 +164,14 @@ class Lanes:
             self._archive.wave = self._wave
         self._counters.waves += 1
 
-    def _next_place(self) -> int:
+    def _first_of(self, line: list[Sequence]) -> Sequence:
+        """Who of them gets the next seat."""
         if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself
-            return min(range(len(self.waiting)), key=lambda at: -self.waiting[at].request.priority)
+            return min(line, key=lambda sequence: -sequence.request.priority)
         now = time.monotonic()
-        line = [_waiting(sequence, now) for sequence in self.waiting]
         held = [owner.row for owner in self._streams.owners]
-        return order(line, held, self._wave, self._scheduler.decode_step_seconds)[0]
+        waiting = [_waiting(sequence, now) for sequence in line]
+        return line[order(waiting, held, self._wave, self._scheduler.decode_step_seconds)[0]]
 
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """The thought is over. `keep`: what it computed may be used by others."""
@@ -197,7 +213,7 @@ class Lanes:
         sequence.in_study = True
 
         def done(image: Image | None, logits: Logits | None) -> None:
-            if image is None or logits is None:
+            if logits is None:
                 sequence.in_study = False  # its slot computes it
             else:
                 self._streams.receive(sequence, image, logits)
@@ -215,6 +231,14 @@ class Lanes:
             if self._forks.takes(sequence) and not self._is_closer_to_others(sequence, len(self._forks.shared)):
                 self.waiting.remove(sequence)
                 self._forks.join(sequence)
+
+    def _hold_back(self) -> None:
+        """Keep those out of the streams for whom a seat in the fork lane is worth waiting for."""
+        self._held_back = set()
+        if self._forks is not None and not self._forks.is_empty:
+            kin = [sequence for sequence in self._of_this_wave() if self._forks.takes_later(sequence)]
+            length = len(self._forks.shared)
+            self._held_back = {sequence for sequence in kin if not self._is_closer_to_others(sequence, length)}
 
     def _is_closer_to_others(self, sequence: Sequence, shared: int) -> bool:
         """True if it could take over far more than these shared tokens elsewhere."""
@@ -243,7 +267,7 @@ class Lanes:
     def _best_group(self, candidates: list[Sequence]) -> Group | None:
         cells, members = self._model.fork_size
         rows = [Candidate(item.row, item.remaining) for item in candidates]
-        return best_group(rows, cells, members)
+        return best_group(rows, cells, members, self._config.weight_cells)
 
     def _open_forks(self) -> bool:
         """Have both lanes ready; if that fails once, it is not tried again."""
@@ -257,6 +281,7 @@ class Lanes:
                     self._counters,
                     self._guessing_in(lane, streams=False),
                     self._config.block_tokens,
+                    self._config.weight_cells,
                     self._send_back,
                 )
         self._may_fork = self._forks is not None

@@ -75,7 +75,7 @@ class LlamaModel:
         self.vocab_size = int(C.llama_vocab_n_tokens(self._vocab))
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
         self.streams = self._open_streams()
-        self.context = self.streams.num_cells
+        self.context = min(plan.context, self.streams.num_cells)
         self.can_trim = not self._cannot_trim(plan)
         fork = plan.lanes.get("fork")
         self.fork_size = (fork.cells, fork.sequences - 1) if fork is not None else (0, 0)

@@ -18,19 +18,19 @@ from typing import Any
 
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
-from monk.engine.lane_plan import PAD, LanePlan, chunk_tokens, kv_bytes_per_token, lane_plans, uses_flash
+from monk.engine.lane_plan import PAD, SCRATCH, LanePlan, chunk_tokens, kv_bytes_per_token, lane_plans, uses_flash
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.errors import MemoryTooSmall
 
 GIB = 1 << 30
-MIN_SLOTS_BY_CHOICE = (16, 8, 4, 2, 1)
+MIN_SLOTS_BY_CHOICE = (32, 16, 8, 4, 2, 1)
 DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before going below this
 LEAST_CONTEXT = 2048  # and refuses before going below this
 PROCESS_BYTES = 64 << 20  # interpreter and libraries, measured
 WORD_BYTES = 400  # and for each word of the vocabulary
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
+IN_PLACE = (SCRATCH,)  # of a single slot
 BLOCKS_IN_FLIGHT = 4  # one that is read or made, two queued and one being written (kv_store.py)
-LEAST_SLOTS_WITH_LANES = 2  # when slots are chosen: below, memory is too short for anything but the one stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Plan:
     compute_bytes: int
     output_bytes: int
     process_bytes: int
-    lane_bytes: int  # all that the lanes beside the streams take once they are opened
+    lane_bytes: int  # all that the lanes beside the streams take once they are opened, and blocks on their way
     lanes: Mapping[str, LanePlan] = field(default_factory=dict)
 
     @property
@@ -59,6 +59,16 @@ class Plan:
         """What must be there at once. Of repacked weights only the copy: nobody reads their mapped originals again."""
         streams = self.kv_bytes + self.compute_bytes + self.output_bytes
         return self.weight_bytes + streams + self.lane_bytes + self.process_bytes
+
+    @property
+    def in_place(self) -> bool:
+        """The only slot's lane has a scratch sequence: long prompts are computed there, and kept, without another lane."""
+        return self.lanes["stream"].unified
+
+    @property
+    def keeps_prompts(self) -> bool:
+        """Long prompts are computed where blocks of their KV can be cut out."""
+        return self.in_place or "prefill" in self.lanes
 
     @property
     def stream_bytes(self) -> int:
@@ -92,11 +102,16 @@ def _choices(model: GgufFile, config: EngineConfig) -> list[tuple[int, tuple[str
     """Slots and lanes to try, best first: an unread prompt costs hours, a missing slot some speed."""
     fewer = tuple(slots for slots in MIN_SLOTS_BY_CHOICE if slots < config.most_slots)
     all_slots = (config.slots,) if config.slots else (config.most_slots, *fewer)
-    choices: list[tuple[int, tuple[str, ...]]] = []
-    if _takes_lanes(model):
-        roomy = [slots for slots in all_slots if config.slots or slots >= LEAST_SLOTS_WITH_LANES]
-        choices = [(slots, lanes) for slots in roomy for lanes in LANE_CHOICES]
-    return choices + [(slots, ()) for slots in all_slots]
+    bare: list[tuple[int, tuple[str, ...]]] = [(slots, ()) for slots in all_slots]
+    if not _takes_lanes(model):
+        return bare
+    several = [(slots, lanes) for slots in all_slots if slots > 1 for lanes in LANE_CHOICES]
+    alone = [(slots, IN_PLACE) for slots in all_slots if slots == 1]
+    return several + alone + bare if _keeps_kv(config) else several + bare
+
+
+def _keeps_kv(config: EngineConfig) -> bool:
+    return config.kv_folder is not None and config.kv_limit_bytes > 0
 
 
 def _takes_lanes(model: GgufFile) -> bool:
@@ -108,10 +123,10 @@ def _takes_lanes(model: GgufFile) -> bool:
 def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) -> Plan:
     """The desired context fits nowhere: one slot (or those asked for) with the longest context, or a refusal."""
     slots = config.slots or 1
-    if not config.context:
-        context = _largest_context(model, config, slots, available)
+    for _, lanes in [choice for choice in _choices(model, config) if choice[0] == slots and not config.context]:
+        context = _largest_context(model, config, slots, available, lanes)
         if context >= min(LEAST_CONTEXT, _longest_useful(model)):
-            return _plan(model, config, slots, context)
+            return _plan(model, config, slots, context, lanes)
     raise _refusal(model, config, slots, available)
 
 
@@ -139,14 +154,15 @@ def _plan(model: GgufFile, config: EngineConfig, slots: int, context: int, lane_
         compute_bytes=streams.compute_bytes,
         output_bytes=streams.output_bytes,
         process_bytes=PROCESS_BYTES + WORD_BYTES * model.vocab_size,
-        lane_bytes=beside + (_moving_tokens(config, padded) * per_token if lane_names else 0),
+        lane_bytes=beside + _moving_tokens(config, padded, lane_names) * per_token,
         lanes=lanes,
     )
 
 
-def _moving_tokens(config: EngineConfig, context: int) -> int:
+def _moving_tokens(config: EngineConfig, context: int, lanes: tuple[str, ...]) -> int:
     """Tokens whose KV is on its way at once: a prompt to its slot, and blocks to and from the disk."""
-    return context + (BLOCKS_IN_FLIGHT * config.kv_block_tokens if config.kv_folder is not None else 0)
+    prompt = context if "prefill" in lanes else 0
+    return prompt + (BLOCKS_IN_FLIGHT * config.kv_block_tokens if lanes and _keeps_kv(config) else 0)
 
 
 def _longest_useful(model: GgufFile) -> int:

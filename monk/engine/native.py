@@ -3,6 +3,7 @@
 A lane is one context over the loaded model, with numbered sequences:
 
     streams   a stretch of memory for each sequence: a long neighbour costs nothing
+              (with only one slot: one memory for all; 0 is the slot, and 1 the scratch of a prefill lane, which it is too)
     prefill   one memory for all; 0 is the prompt being computed, 1 a scratch to cut pieces out with
     fork      one memory for all; 0 is a shared beginning, the others go on from it and read it together
 """

@@ -22,6 +22,9 @@ from monk.errors import EngineFailed
 Logits = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 
+STRETCHES_PER_WINNER = 4  # fewer let too many losers through, more are more maxima to look at
+LEAST_STRETCH = 16  # below, cutting costs more than it spares
+COLDEST = 1e-6  # of temperatures above zero, lest it becomes zero as a float32
 _DRAW_KEY = 0x6D6F6E6B  # keeps these numbers apart from any other use of the same seed
 
 
@@ -59,6 +62,7 @@ def choose(logits: Logits, sampling: Sampling, recent: Row[int], index: int, gua
         raise EngineFailed("the model computed logits that are not numbers; the thought cannot go on")
     token = _draw(adjusted, sampling, index)
     if guard is not None and not guard.allows(token):
+        adjusted = adjusted.copy()
         guard.mask(adjusted)
         if not np.isfinite(adjusted.max()):
             raise NothingAllowed
@@ -73,8 +77,12 @@ def uniform(seed: int, index: int) -> float:
 
 
 def _adjusted(logits: Logits, sampling: Sampling, recent: Row[int]) -> Logits:
-    out = logits.astype(np.float32, copy=True)
-    if sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0 and recent:
+    """With penalty and bias; the same array where there is neither."""
+    penalised = sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0 and len(recent) > 0
+    if not penalised and not sampling.logit_bias:
+        return logits
+    out = logits.copy()
+    if penalised:
         seen = np.unique(np.asarray(recent[-sampling.repeat_last_n :], dtype=np.intp))
         values = out[seen]
         out[seen] = np.where(values > 0, values / sampling.repeat_penalty, values * sampling.repeat_penalty)
@@ -87,8 +95,8 @@ def _draw(logits: Logits, sampling: Sampling, index: int) -> int:
     if sampling.temperature == 0.0:
         return int(logits.argmax())
     ids, values = _candidates(logits, sampling)
-    weights = np.exp((values - values.max()).astype(np.float64) / sampling.temperature)
-    cumulative = np.cumsum(weights)
+    weights = np.exp((values - values.max()) / np.float32(max(sampling.temperature, COLDEST)))
+    cumulative = np.cumsum(weights, dtype=np.float64)
     place = np.searchsorted(cumulative, uniform(sampling.seed, index) * cumulative[-1], side="right")
     return int(ids[min(int(place), len(ids) - 1)])
 
@@ -109,8 +117,21 @@ def _candidates(logits: Logits, sampling: Sampling) -> tuple[Ids, Logits]:
 
 
 def _largest(values: Logits, count: int) -> Ids:
-    """Places of the `count` largest, rising."""
-    return np.sort(np.argpartition(values, len(values) - count)[-count:])
+    """Places of the `count` largest, rising.
+
+    Of stretches that the row is cut into, at least `count` have a maximum that reaches the `count`-th largest maximum: so
+    many values do, and hardly more, which leaves little to sort. 0.1 ms for 40 of 49,152, against 0.6 ms for a partition
+    of the whole row (2026-11-25).
+    """
+    places: Ids = np.arange(len(values))
+    width = len(values) // (STRETCHES_PER_WINNER * count)
+    if width >= LEAST_STRETCH:
+        stretches = values[: len(values) // width * width].reshape(-1, width)
+        bound = np.partition(stretches.max(axis=1), -count)[-count]
+        places = np.flatnonzero(values >= bound)
+    if len(places) > count:
+        places = places[np.argpartition(values[places], len(places) - count)[-count:]]
+    return np.sort(places)
 
 
 def _nucleus(values: Logits, top_p: float) -> Ids:
@@ -118,15 +139,15 @@ def _nucleus(values: Logits, top_p: float) -> Ids:
 
     Looks at the 64, 1024, ... likeliest first: sorting a whole vocabulary takes longer than a small model's step.
     """
-    weights = np.exp((values - values.max()).astype(np.float64))
-    goal = top_p * weights.sum()
+    weights = np.exp(values - values.max())
+    goal = top_p * weights.sum(dtype=np.float64)
     size = len(values)
     for count in (64, 1024, 16384, size):
-        top = np.argpartition(values, size - count)[-count:] if count < size else np.arange(size)
-        if weights[top].sum() >= goal or count >= size:
+        top = _largest(values, count) if count < size else np.arange(size)
+        if weights[top].sum(dtype=np.float64) >= goal or count >= size:
             break
     order = top[np.argsort(-values[top], kind="stable")]
-    needed = int(np.searchsorted(np.cumsum(weights[order]), goal)) + 1
+    needed = int(np.searchsorted(np.cumsum(weights[order], dtype=np.float64), goal)) + 1
     return np.sort(order[:needed])
 
 

@@ -8,7 +8,7 @@ waiting ──seat──▶ slot: prefill ──▶ decode ──▶ released, i
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,7 @@ class Streams(Hall):
     def __init__(
         self,
         lane: Lane,
+        slots: Iterable[int],
         facts: StreamFacts,
         scheduler: Scheduler,
         voice: Voice,
@@ -51,7 +52,7 @@ class Streams(Hall):
         guessing: Guessing,
         send_to_study: Callable[[Sequence, int], bool],
     ) -> None:
-        super().__init__(lane, range(lane.num_sequences), scheduler, voice, counters, guessing)
+        super().__init__(lane, slots, scheduler, voice, counters, guessing)
         self._facts = facts
         self._send_to_study = send_to_study
         self._num_seated = 0
@@ -223,12 +224,16 @@ class Streams(Hall):
     def image_of(self, number: int) -> Image:
         return self._lane.save(number)
 
-    def receive(self, sequence: Sequence, image: Image, logits: Logits) -> None:
-        """The prompt is computed: take its KV, and draw from its last row of logits [1, vocab]."""
+    def receive(self, sequence: Sequence, image: Image | None, logits: Logits) -> None:
+        """The prompt is computed: take its KV, and draw from its last row of logits [1, vocab].
+
+        Without an image it is in the slot already.
+        """
         sequence.in_study = False
-        self._lane.clear(sequence.slot)
-        taken = self._lane.restore(sequence.slot, image)
-        if not taken or self._lane.num_computed(sequence.slot) != len(sequence.tokens):
+        if image is not None:
+            self._lane.clear(sequence.slot)
+            self._lane.restore(sequence.slot, image)
+        if self._lane.num_computed(sequence.slot) != len(sequence.tokens):
             log.warning("kv was not taken over; the prompt is computed again", extra={"thought_id": sequence.id})
             self._reset(sequence)
             return

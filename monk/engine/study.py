@@ -3,6 +3,9 @@
     reading ──▶ what is there already: in this lane, in a slot, on disk ──▶ proved ──▶ chunks ──▶ handed over
                                                                              └ each whole block goes to the store
 
+Where there is only one slot, its own lane has the scratch (`in_place`): nothing is handed over, and no second copy of a
+long prompt's KV is ever needed.
+
 A killed process has lost the block it was in, not the hours before. A restored block must prove itself before anything
 stands on it: its last token is computed again beside it, and the logits compared with those it had when it was written.
 Its own cells stay untouched, so what follows is computed from the very bits of the first time.
@@ -34,7 +37,8 @@ log = logging.getLogger(__name__)
 class Reading:
     """Tokens to be computed. `payer`: the thought whose account it goes to; `wants_logits`: of the last token.
 
-    `done(image, logits)` is called at the end, with None for both if it cannot be computed here.
+    `done(image, logits)` is called at the end: without an image where it was computed in place, without logits when they
+    were not wanted, with None for both if it cannot be computed here.
     """
 
     tokens: Tokens
@@ -47,7 +51,7 @@ class Reading:
     begun: bool = False
     restoring: bool = False
     block_seconds: float = 0.0  # spent on the block it is in
-    result: tuple[Image, Logits | None] | None = None
+    result: tuple[Image | None, Logits | None] | None = None
 
     @property
     def last_reusable(self) -> int:
@@ -56,7 +60,7 @@ class Reading:
 
 
 class Study:
-    """One thread. The lane is opened for the first reading."""
+    """One thread. The lane is opened for the first reading. `in_place`: it is that of the only slot, whose thought pays."""
 
     def __init__(
         self,
@@ -66,8 +70,10 @@ class Study:
         scheduler: Scheduler,
         voice: Voice,
         counters: Counters,
+        in_place: bool = False,
     ) -> None:
         self._open_lane = open_lane
+        self._in_place = in_place
         self._desk: Desk | None = None
         self._archive = archive
         self._streams = streams
@@ -123,6 +129,8 @@ class Study:
             return code
 
         code, seconds = self._counters.timed(work)
+        if self._in_place:
+            reading.payer.computed = reading.computed
         self._counters.prefill_seconds += seconds
         reading.payer.prefill_seconds += seconds
         self._scheduler.did_prefill(num_tokens, seconds, others_waited=others_waited, lane="study")
@@ -146,7 +154,7 @@ class Study:
         if reading.shelf is not None and (start := reading.shelf.missing_start(reading.computed)) is not None:
             return self._backfill(desk, reading.shelf, start), 0
         if reading.computed >= len(reading.tokens):  # a beginning that was there to its last token
-            reading.result = desk.save(), None
+            reading.result = self._hand_over(desk), None
             return DONE, 0
         return self._compute_chunk(desk, reading, most)
 
@@ -158,13 +166,25 @@ class Study:
         if self._archive is not None:
             reading.shelf = Shelf(self._archive, reading.tokens, self._given)
         stored = reading.shelf.stored_tokens if reading.shelf is not None else 0
+        here = self._held_here(desk, reading, stored)
+        self._go_back(desk, reading, min(here, reading.last_reusable))
+        if not self._in_place:  # else its slot counted them
+            self._counters.shared_tokens += reading.computed
+        reading.restoring = stored > reading.computed
+
+    def _held_here(self, desk: Desk, reading: Reading, stored: int) -> int:
+        """How many of its tokens the lane holds, fetched from a slot if one has more of them than lane and store."""
+        if self._in_place:
+            desk.held = reading.tokens[: reading.payer.computed]
+            return len(desk.held)
         here = desk.in_place(reading.tokens)
         slot, there = self._streams.longest_held(reading.tokens)
         if there > max(here, stored):
             here = there if desk.take(self._streams.image_of(slot), reading.tokens[:there]) else 0
-        self._go_back(desk, reading, min(here, reading.last_reusable))
-        self._counters.shared_tokens += reading.computed
-        reading.restoring = stored > reading.computed
+        return here
+
+    def _hand_over(self, desk: Desk) -> Image | None:
+        return None if self._in_place else desk.save()
 
     def _go_back(self, desk: Desk, reading: Reading, length: int) -> None:
         """Go on from that many tokens, or from none if they cannot be had."""
@@ -224,7 +244,7 @@ class Study:
         if shelf is not None and logits is not None and end == boundary:
             self._put_block(desk, reading, shelf, logits[0])
         if is_last:
-            reading.result = desk.save(), logits
+            reading.result = self._hand_over(desk), logits
         return DONE, end - start
 
     def _note_computed(self, reading: Reading, end: int, seconds: float) -> None:

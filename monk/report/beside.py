@@ -42,6 +42,9 @@ def figures(data: Data) -> list[tuple[str, str]]:
         ("Thoughts ended", words.number(costs["thoughts"])),
         ("Read", _spent(costs, "prefill")),
         ("Written", _spent(costs, "decode")),
+        ("Read before", _restored(data["spared"])),
+        ("Read together", _shared(data["spared"])),
+        ("Guessed right", _guessed(data["spared"])),
         ("Model", _model(engine)),
         ("Embedding model", data["corpus"]["embedding_model"] or ""),
         ("Engine", "failed" if engine["state"] == "failed" else ""),
@@ -61,6 +64,9 @@ def incidents(data: Data) -> list[str]:
         sentences.append(f"{words.count(jobs, 'job')} went back to the queue after a crash.")
     if errors := told["retried_errors"]:
         sentences.append(f"{words.count(errors, 'error was', 'errors were')} followed by another attempt.")
+    if failed := data["spared"]["failed_blocks"]:
+        blocks = words.count(failed, "block of KV was", "blocks of KV were")
+        sentences.append(f"{blocks} found wrong, deleted and computed anew.")
     if deaths := told["engine_deaths"]:
         sentences.append(f"The engine died {words.times(deaths)}.")
     if restarts := told["engine_restarts"]:
@@ -86,6 +92,29 @@ def _spent(costs: Data, phase: str) -> str:
     speed = costs[f"{phase}_tokens_per_second"]
     at = f", {words.speed(speed)}" if speed else ""
     return f"{words.count(tokens, 'token')} in {words.duration(seconds)} of engine time{at}"
+
+
+def _restored(spared: Data) -> str:
+    """Of prompts computed in this night or an earlier one, and kept on disk."""
+    if not spared["restored_blocks"]:
+        return ""
+    blocks = words.count(spared["restored_blocks"], "proved block")
+    saved = words.duration(spared["saved_seconds"])
+    return f"{words.count(spared['restored_tokens'], 'token')} from disk in {blocks}, {saved} saved"
+
+
+def _shared(spared: Data) -> str:
+    tokens, twins = spared["shared_tokens"] - spared["restored_tokens"] + spared["forked_tokens"], ""
+    if spared["identical_thoughts"]:
+        twins = words.count(spared["identical_thoughts"], "identical thought")
+    told = words.count(tokens, "token") + " of prompts that had the same beginning" if tokens > 0 else ""
+    return ", ".join(part for part in (told, twins) if part)
+
+
+def _guessed(spared: Data) -> str:
+    if not spared["guessed_tokens"]:
+        return ""
+    return f"{words.number(spared['accepted_tokens'])} of {words.count(spared['guessed_tokens'], 'token')} tried"
 
 
 def _model(engine: Data) -> str:

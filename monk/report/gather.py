@@ -28,6 +28,9 @@ meaning of one changes only with the schema's number.
                              prefill_seconds, decode_seconds; speeds are measured on thoughts that were never cut:
                              prefill_tokens_per_second, decode_tokens_per_second
     engine                   state, model, context_tokens, slots, memory_bytes, peak_memory_bytes, last_error
+    spared                   what the engine did not have to compute: restored_tokens, restored_blocks, missed_blocks,
+                             failed_blocks, saved_seconds (KV on disk); shared_tokens, forked_tokens (of prompts),
+                             identical_thoughts, guessed_tokens, accepted_tokens
     incidents                engine_deaths, engine_restarts, cut_thoughts, kept_tokens, recovered_jobs, retried_errors
     warnings[]               at (first said), text, job_id, times
     late[]                   at, text, job_id: recurring jobs that ran late
@@ -45,7 +48,7 @@ from typing import Any
 from db.models import Job, Night
 from db.reporting import Costs, Reporting, Snapshot, Told, Window
 from monk.report.asked import SAMPLE_CHARACTERS, asked, failure, has_samples, outcome, told_error
-from monk.report.happened import corpus_changes, incidents, late, warnings
+from monk.report.happened import corpus_changes, incidents, late, spared, warnings
 from monk.report.scrub import one_line
 from monk.services import Forecaster
 
@@ -87,6 +90,7 @@ def gather(reporting: Reporting, window: Window, told: Told | None, around: Surr
         "corpus": {"embedding_model": around.embedding_model, **_corpus(seen, told)},
         "costs": _costs(seen, told if window.chained else None, window.chained),
         "engine": _engine(around.engine, seen),
+        "spared": spared(seen.events),
         "incidents": incidents(seen.events),
         "warnings": warnings(seen.events, time),
         "late": late(seen.events, time),

@@ -6,10 +6,12 @@ Events are written by many hands, so every field is optional here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
 from db.models import Event
+from monk.engine.spared import Spared
 from monk.report.scrub import cut, one_line
 from monk.report.words import duration
 
@@ -32,6 +34,12 @@ def incidents(events: list[Event]) -> dict[str, int]:
         "recovered_jobs": len({event.job_id for event in events if event.type == "recovered"}),
         "retried_errors": sum(event.type == "error" for event in events),
     }
+
+
+def spared(events: list[Event]) -> dict[str, float]:
+    """What the engine did not have to compute, by all its notes together."""
+    notes = [event.data for event in events if event.type == "engine" and event.data.get("what") == "spared"]
+    return {field.name: sum(_amount(note.get(field.name)) for note in notes) for field in fields(Spared)}
 
 
 def warnings(events: list[Event], time: Time) -> list[dict[str, Any]]:
@@ -104,6 +112,10 @@ def _files(value: Any) -> Iterable[str]:
 
 def _count(value: Any) -> int:
     return len(value) if isinstance(value, list) else _whole(value)
+
+
+def _amount(value: Any) -> float:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else 0
 
 
 def _whole(value: Any) -> int:

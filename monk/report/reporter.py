@@ -56,9 +56,14 @@ class MorningReporter:
         forecaster: Forecaster,
         night: NightKeeper,
         links: str | None = None,
+        take_notes: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = utc_now,
     ) -> None:
-        """`folder` holds the files; `zone` is the night's; `links`: what a link to `/corpus/passages` begins with."""
+        """`folder` holds the files; `zone` is the night's; `links`: what a link to `/corpus/passages` begins with.
+
+        `take_notes` is called before a report: what the database does not know yet is written down now.
+        """
+        self._take_notes = take_notes
         self._reporting = Reporting(database)
         self._reports = Reports(database)
         self._events = Events(database)
@@ -80,6 +85,7 @@ class MorningReporter:
         written are a warning and no error: the report is kept. Raises HomeUnusable when it cannot be kept.
         """
         with self._writing:
+            self._take_notes()
             now = self._now()
             window, told = self._window(since, until)
             data = gather(self._reporting, window, told, self._surroundings(now))

@@ -1,10 +1,11 @@
 """Half an hour of abuse: `python -m tests.bench.engine_soak --minutes 30`.
 
-Many clients ask one engine for thoughts of every size, many behind shared beginnings, while it is killed with SIGKILL,
-stopped and started, and thoughts are cancelled in the middle. A cut thought is asked again with the tokens it had. In the end:
+Many clients ask one engine for thoughts of every size and urgency, many behind shared beginnings, some with one of two
+adapters, while it is killed with SIGKILL, paused by a stop and started, and thoughts are cancelled in the middle. A cut
+thought is asked again with the tokens it had. In the end:
 
 - every thought has ended, and each greedy text is the one that a plain engine (one slot, nothing shared, nothing kept)
-  gave, or parts from it where two tokens were nearly equal;
+  gave with the same adapter, or parts from it where two tokens were nearly equal;
 - in the second half, which has no kills, the engine's memory is flat.
 """
 
@@ -23,12 +24,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 import corpus
-from monk.engine import embedded
-from monk.engine.client import Finished, NewTokens, Sampling, Segment, ThoughtRequest
+from monk.engine import embedded, fingerprint, gguf_file
+from monk.engine.client import AdapterUse, Finished, NewTokens, Sampling, Segment, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.errors import EngineDied, Unavailable
+from monk.lora.adapter import Lora, Pair
+from monk.lora.gguf_adapter import write
 
 CLIENTS = 24
 CONTEXT = 4096
@@ -55,8 +60,24 @@ def config_of(**more: object) -> EngineConfig:
     return EngineConfig(embedded.model_path(), context=CONTEXT, threads=2, **more)  # type: ignore[arg-type]
 
 
-def questions(engine: EngineProcess, dice: random.Random) -> list[ThoughtRequest]:
-    """Greedy thoughts of all sizes; two thirds of them stand behind one of four long beginnings."""
+def adapter(folder: Path, number: int) -> AdapterUse:
+    """Random and small: it changes what is said without making noise of it."""
+    model, dice = embedded.model_path(), np.random.default_rng(number)
+    pairs = {
+        tensor.name: Pair(
+            dice.standard_normal((4, tensor.shape[0]), dtype=np.float32) / 8,
+            dice.standard_normal((tensor.shape[1], 4), dtype=np.float32) / 32,
+        )
+        for tensor in gguf_file.read(model).tensors
+        if "attn_q." in tensor.name or "ffn_up." in tensor.name
+    }
+    path = folder / f"{number}.gguf"
+    write(Lora("llama", 8.0, pairs), path)
+    return AdapterUse(str(path), fingerprint.sha256_of((path,), None))
+
+
+def questions(engine: EngineProcess, dice: random.Random, adapters: list[AdapterUse]) -> list[ThoughtRequest]:
+    """Greedy thoughts of all sizes; two thirds of them stand behind one of four long beginnings, a quarter wears something."""
     folder = Path(corpus.__file__).parent / "starter"
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
     documents = [
@@ -71,7 +92,9 @@ def questions(engine: EngineProcess, dice: random.Random) -> list[ThoughtRequest
         own = engine.tokenize(
             [Segment(f"\nQuestion {number}: {text[start : start + dice.randrange(40, 600)]}\n", control=False)]
         )
-        found.append(ThoughtRequest(f"q{number}", (*beginning, *own), dice.choice((1, 8, 24, 64, 120)), Sampling()))
+        worn = (adapters[number % len(adapters)],) if number % 4 == 3 else ()
+        new_tokens = dice.choice((1, 8, 24, 64, 120))
+        found.append(ThoughtRequest(f"q{number}", (*beginning, *own), new_tokens, Sampling(), adapters=worn))
     return found
 
 
@@ -107,7 +130,8 @@ def client(
     while time.monotonic() < until:
         template = dice.choice(asked)
         turn += 1
-        request = replace(template, id=f"{template.id}-{number}-{turn}")
+        urgency = dice.choice((0, 0, 0, 1, 5))  # also has waves of adapters change within minutes
+        request = replace(template, id=f"{template.id}-{number}-{turn}", priority=urgency)
         ids = heard(engine, request, dice, record)
         record.count("cancelled" if ids is None else "finished")
         if ids is not None and ids != truth[template.id]:
@@ -157,8 +181,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     dice = random.Random(options.seed)
+    scratch = tempfile.TemporaryDirectory()
     plain = EngineProcess(config_of(slots=1, share_prefixes=False))
-    asked = questions(plain, dice)
+    asked = questions(plain, dice, [adapter(Path(scratch.name), number) for number in (1, 2)])
     truth = {request.id: heard(plain, request, random.Random(99), Record()) or () for request in asked}
     plain.stop()
     print(f"{len(asked)} thoughts answered one by one; now {options.minutes:g} minutes of trouble", flush=True)
@@ -182,6 +207,8 @@ def main() -> int:
     plain.start()
     gaps = [gap(plain, *each) for each in record.different]
     plain.stop()
+    scratch.cleanup()
+    print(f"prompt tokens shared {status.shared_tokens}, forked {status.forked_tokens}; {status.kv}", flush=True)
     return tell(record, gaps, readings, status.num_restarts)
 
 

@@ -209,6 +209,10 @@ def a_whole_night(house: House) -> Report:
     house.events.tell("corpus", {"added": ["new.md"], "updated": [], "removed": ["old.md"]}, house.later())
     house.events.tell("engine", {"what": "died", "error": "signal 9"}, house.later())
     house.events.tell("engine", {"what": "restarted", "rss_bytes": 5 << 30}, house.later())
+    for _ in range(2):
+        spared = {"restored_tokens": 4096, "restored_blocks": 4, "failed_blocks": 1, "saved_seconds": 45.5}
+        more = {"shared_tokens": 5000, "forked_tokens": 700, "identical_thoughts": 1, "guessed_tokens": 50}
+        house.events.tell("engine", {"what": "spared", **spared, **more, "accepted_tokens": 40}, house.later())
     house.events.tell("warning", {"what": "disk", "message": "2 GiB left"}, house.later())
     house.events.tell("late", {"schedule": "weekly", "late_by_seconds": 5400.0}, house.later())
     unreadable(house.database, "locked.pdf", "it is encrypted")
@@ -276,6 +280,11 @@ def test_every_fact_of_a_night_stands_in_all_three_formats(house: House) -> None
             "Monk-72B Q4_K_M",
         ),
         *("300 tokens in 12 s of engine time, 25.0 tokens/s", "183 tokens in 30 s of engine time, 5.00 tokens/s"),
+        *("8,192 tokens from disk in 8 proved blocks, 1 min 31 s saved", "80 of 100 tokens tried"),
+        *(
+            "3,208 tokens of prompts that had the same beginning, 2 identical thoughts",
+            "2 blocks of KV were found wrong",
+        ),
         *("5.0 GiB at its most, 3.0 GiB now", "all-MiniLM-L6-v2"),
     ):
         assert fact in markdown.replace("\\", ""), fact
@@ -294,6 +303,9 @@ def test_the_data_is_raw_numbers_and_times_with_the_nights_offset(house: House) 
     )
     assert data["night"]["open_seconds"] == 32_400
     assert data["costs"]["decoded_tokens"] == 3 * 50 + 33
+    assert data["spared"]["saved_seconds"] == 91
+    assert data["spared"]["restored_tokens"] == 8192
+    assert data["spared"]["missed_blocks"] == 0
     assert data["costs"]["decode_tokens_per_second"] == pytest.approx(5.0)
     assert data["done"][0]["citations"][0] == {
         "file": "отчёт|2024.pdf",

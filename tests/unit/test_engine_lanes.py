@@ -602,3 +602,55 @@ def test_whatever_is_kept_forked_aborted_or_cancelled_nobody_gets_anothers_words
             assert expected(item)[1].startswith(end.text)
         else:
             assert (end.reason, end.text) == expected(item)
+
+
+# --- waiting for a seat in the fork lane
+
+
+def test_who_finds_the_fork_lane_full_waits_for_a_seat_instead_of_a_copy_elsewhere() -> None:
+    house = House(slots=4, fork_cells=2000, chunk=64)
+    asked = questions(20, own=6, max_tokens=4)
+
+    house.ask(*asked)
+    seen = set()
+    while house.runner._sequences:
+        house.runner.turn()
+        seen |= {sequence.lane for sequence in house.runner._sequences}
+
+    assert_right(house, *asked)
+    assert "stream" not in seen
+    assert house.model.computed < len(DOCUMENT) + 64 + 20 * (6 + 4)
+
+
+def test_who_matters_more_than_all_in_the_fork_lane_need_not_wait_for_them() -> None:
+    house = House(slots=4, fork_cells=2000, chunk=64)
+    asked = questions(20, own=6, max_tokens=30)
+    house.ask(*asked)
+    for _ in range(20):
+        house.runner.turn()
+    (urgent,) = [replace(item, id="urgent", priority=50) for item in questions(1, own=9, max_tokens=3)]
+
+    house.ask(urgent)
+    house.runner.turn()
+
+    (sequence,) = [item for item in house.runner._sequences if item.id == "urgent"]
+    assert sequence.lane == "stream"
+    house.work()
+    assert_right(house, *asked, urgent)
+
+
+def test_strangers_pass_those_who_wait_for_the_fork_lane() -> None:
+    house = House(slots=4, fork_cells=2000, chunk=64)
+    asked = questions(20, own=6, max_tokens=30)
+    house.ask(*asked)
+    for _ in range(20):
+        house.runner.turn()
+    stranger = request("stranger", [5, 5, 5, 9], 3)
+
+    house.ask(stranger)
+    for _ in range(12):
+        house.runner.turn()
+
+    assert isinstance(house.end_of("stranger"), Finished)
+    house.work()
+    assert_right(house, *asked, stranger)

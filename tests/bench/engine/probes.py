@@ -7,8 +7,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import psutil
-
 from monk.engine import gguf_file, memory
 from monk.engine.client import NewTokens, Sampling, Stream, ThoughtRequest
 from monk.engine.config import EngineConfig
@@ -152,8 +150,9 @@ def _peak_bytes(engine: EngineProcess, place: Place, context: int) -> int:
     half, most = context // 2 - 128, context - 64  # half a context is below a block: it is computed in its slot
     deep = [row(1, half), row(1, 2 * half)]
     full = [row(seed, most) for seed in range(2, 2 + MEMORY_SLOTS)]
-    kin = [row(99, most - 256) + row(seed, 150) for seed in range(2 * MEMORY_SLOTS)]
+    kin = [row(99, most - 256) + row(seed, 265) for seed in range(2 * MEMORY_SLOTS)]  # fills the fork lane
     peak = 0
+    pid = engine.status().pid
     for name, prompts in (*((f"deep-{len(item)}", [item]) for item in deep), ("full", full), ("kin", kin)):
         asked = [
             engine.think(ThoughtRequest(f"{name}-{at}", prompt, 24, Sampling(logit_bias=place.no_end), group=name))
@@ -161,6 +160,13 @@ def _peak_bytes(engine: EngineProcess, place: Place, context: int) -> int:
         ]
         for stream in asked:
             collect(stream)
-            pid = engine.status().pid
-            peak = max(peak, psutil.Process(pid).memory_info().rss if pid else 0)
+        peak = max(peak, _most_resident_bytes(pid) if pid else 0)
     return peak
+
+
+def _most_resident_bytes(pid: int) -> int:
+    """The kernel's own high-water mark: what came and went between two looks counts too."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise PeerFailed(f"the kernel tells no VmHWM of process {pid}")

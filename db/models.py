@@ -87,7 +87,7 @@ class Job(Base):
     not_before: Mapped[datetime | None]
     deadline: Mapped[datetime | None]
     adapter: Mapped[str | None]
-    budget: Mapped[dict[str, Any]]  # tokens, minutes, samples; absent: the kind's own
+    budget: Mapped[dict[str, Any]]  # tokens, minutes, samples, thinking; absent: the kind's own
     seed: Mapped[int]
     tags: Mapped[list[str]]
     idempotency_key: Mapped[str | None] = mapped_column(String, unique=True)
@@ -106,6 +106,8 @@ class Job(Base):
     error: Mapped[dict[str, Any] | None] = mapped_column(
         JSON(none_as_null=True)
     )  # code, message, facts of the last error
+    model: Mapped[dict[str, Any]] = mapped_column(server_default=sql("'{}'"))  # experts and rope, where it wants others
+    used_seconds: Mapped[float] = mapped_column(server_default=sql("0"))  # it has run, in all attempts
 
     __table_args__ = (
         CheckConstraint(_one_of("state", STATES), name="state_known"),
@@ -165,7 +167,7 @@ class Thought(Base):
     max_tokens: Mapped[int]
     prompt_ids: Mapped[bytes]
     token_ids: Mapped[bytes | None]  # all of them, once finished; before that they are in token_runs
-    reason: Mapped[str | None]  # stop, length, cancelled
+    reason: Mapped[str | None]  # stop, length, minutes
     text: Mapped[str | None]
     reasoning: Mapped[str | None]  # the <think> part, kept apart from the answer
     answer: Mapped[str | None]

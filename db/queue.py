@@ -49,11 +49,13 @@ class NewJob:
     max_attempts: int = 3
     schedule_id: str | None = None
     late_by_seconds: float | None = None
+    model: dict[str, Any] = field(default_factory=dict)
 
     def content_hash(self) -> str:
         """The same for the same question, whatever its key; tells a repeated submit from a different one."""
         told = [self.kind, self.input, self.priority, _iso(self.not_before), _iso(self.deadline)]
         told += [self.adapter, self.budget, self.seed, sorted(self.tags), self.max_attempts]
+        told += [self.model] if self.model else []
         return hashlib.sha256(json.dumps(told, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
@@ -128,6 +130,7 @@ class Queue:
                 raise Conflict(f"the deadline of {job_id} was {_iso(job.deadline)}; give a new one", param="deadline")
             job.state, job.ready_at, job.finished_at = "queued", now, None
             job.errors = job.crashes = 0
+            job.used_seconds = 0.0  # a person asks anew, with the whole budget
             job.error = job.result = None
             record(session, "retried", {}, now, job_id=job_id)
             return job
@@ -156,26 +159,30 @@ class Queue:
             record(session, "claimed", {"attempt": job.attempt}, now, job_id=job.id)
             return job
 
-    def renew(self, job: Job, now: datetime, lease_seconds: float) -> None:
-        """Keep the lease. Raises LeaseLost when the job was cancelled, finished or taken meanwhile."""
+    def renew(self, job: Job, now: datetime, lease_seconds: float, used_seconds: float = 0.0) -> None:
+        """Keep the lease, and what the job has used of its minutes so far: a crash forgets only what came after. Raises
+        LeaseLost when the job was cancelled, finished or taken meanwhile."""
         with self._db.write() as session:
             held(session, job.id, job.lease_token)
+            _use(session, job, used_seconds)
             session.execute(
                 update(Job).where(Job.id == job.id).values(lease_until=now + timedelta(seconds=lease_seconds))
             )
 
-    def finish(self, job: Job, result: dict[str, Any], now: datetime) -> None:
+    def finish(self, job: Job, result: dict[str, Any], now: datetime, used_seconds: float = 0.0) -> None:
         """running → done, once. Raises LeaseLost: the result is not written."""
         with self._db.write() as session:
             held(session, job.id, job.lease_token)
+            _use(session, job, used_seconds)
             _end(session, job.id, "done", now, result=result, error=None)
             record(session, "done", {}, now, job_id=job.id)
 
-    def fail(self, job: Job, error: MonkError, now: datetime, *, retryable: bool) -> str:
+    def fail(self, job: Job, error: MonkError, now: datetime, *, retryable: bool, used_seconds: float = 0.0) -> str:
         """running → waiting (backoff) or failed. Returns the new state. Raises LeaseLost."""
         told = {"code": error.code, "message": error.message, "param": error.param, **_json_facts(error.facts)}
         with self._db.write() as session:
             current = held(session, job.id, job.lease_token)
+            _use(session, job, used_seconds)
             errors = current.errors + 1
             if not retryable or errors >= current.max_attempts:
                 _end(session, job.id, "failed", now, error=told, errors=errors)
@@ -187,10 +194,11 @@ class Queue:
             record(session, "error", {**told, "retry_in_seconds": pause}, now, job_id=job.id)
             return "waiting"
 
-    def release(self, job: Job, now: datetime, why: str) -> None:
+    def release(self, job: Job, now: datetime, why: str, used_seconds: float = 0.0) -> None:
         """running → queued, unharmed: the window closed or the daemon stops. Raises LeaseLost."""
         with self._db.write() as session:
             held(session, job.id, job.lease_token)
+            _use(session, job, used_seconds)
             _give_back(session, Job.id == job.id)
             record(session, "released", {"why": why}, now, job_id=job.id)
 
@@ -330,6 +338,7 @@ def _row(new: NewJob, now: datetime) -> dict[str, Any]:
         "deadline": new.deadline,
         "adapter": new.adapter,
         "budget": new.budget,
+        "model": new.model,
         "seed": new.seed,
         "tags": new.tags,
         "idempotency_key": new.idempotency_key,
@@ -340,6 +349,7 @@ def _row(new: NewJob, now: datetime) -> dict[str, Any]:
         "errors": 0,
         "max_attempts": new.max_attempts,
         "crashes": 0,
+        "used_seconds": 0.0,
         "lease_token": None,
         "lease_until": None,
         "started_at": None,
@@ -371,6 +381,13 @@ def _end(session: Session, job_id: str, state: str, now: datetime, **values: Any
         .where(Job.id == job_id)
         .values(state=state, finished_at=now, lease_token=None, lease_until=None, **values)
     )
+
+
+def _use(session: Session, job: Job, used_seconds: float) -> None:
+    """Time only grows: what an earlier attempt has used stays used."""
+    if used_seconds > 0:
+        changed = update(Job).where(Job.id == job.id, Job.used_seconds < used_seconds)
+        session.execute(changed.values(used_seconds=used_seconds).execution_options(synchronize_session=False))
 
 
 def _give_back(session: Session, which: Any) -> None:

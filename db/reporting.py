@@ -36,6 +36,7 @@ class Costs:
     decode_seconds: float = 0.0
     resumes: int = 0
     cut_by_limit: int = 0
+    cut_by_minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +219,7 @@ def _sums() -> tuple[Any, ...]:
         Thought.decode_seconds,
         Thought.num_resumes,
         case((Thought.reason == "length", 1), else_=0),
+        case((Thought.reason == "minutes", 1), else_=0),
     )
     return (func.count(Thought.id), *(func.coalesce(func.sum(column), 0) for column in columns))
 

@@ -52,4 +52,11 @@ def run(ctx: Context) -> dict[str, Any]:
     )
     messages = [ChatMessage(turn["role"], turn["content"]) for turn in given["messages"]]
     said = ctx.think("reply", messages, ask)
-    return {"answer": said.answer, "reasoning": said.reasoning, "finish_reason": said.reason, "tokens": said.num_tokens}
+    return {
+        "answer": said.answer,
+        "reasoning": said.reasoning,
+        "finish_reason": said.reason,
+        "tokens": said.num_tokens,
+        "thinking_tokens": said.thinking_tokens,
+        "thinking_cut": said.thinking_cut,
+    }

@@ -33,13 +33,19 @@ class Said:
     thought_id: str
     answer: str
     reasoning: str  # the <think> part; empty for models that have none
-    reason: str  # stop: it ended by itself; length: the budget ended it
+    reason: str  # stop: it ended by itself; length: its limit of tokens did; minutes: the job's budget of time did
     num_tokens: int
+    thinking_tokens: int = 0  # of them, those of the reasoning
+    thinking_cut: bool = False  # its budget ended the reasoning
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """How to think. Zero or None: the program's default for this model and kind."""
+    """How to think. Zero or None: the program's default for this model and kind.
+
+    `thinking`: how much of max_tokens a reasoning model may think before it is made to answer, as a share or, above 1, in
+    tokens. The grammar, the schema and the stop strings are those of the answer behind it.
+    """
 
     max_tokens: int
     temperature: float = 0.0
@@ -51,6 +57,7 @@ class Ask:
     json_schema: dict[str, Any] | None = None
     grammar: str | None = None
     logit_bias: dict[int, float] = field(default_factory=dict)
+    thinking: float | None = None
 
 
 class Context(Protocol):

@@ -43,7 +43,7 @@ def cut(ctx: Context, document: WholeDocument, questions: list[str]) -> list[lis
     """[start, end) character spans that fit into one thought with the longest question and its answer."""
     longest = max(questions, key=len)
     frame = ctx.prompt_tokens(_messages(ctx, document, longest, "", 99, 99))
-    room = ctx.context_tokens - _max_tokens(ctx) - frame - 8
+    room = ctx.context_tokens - _budget(ctx) - frame - 8
     text, spans, start = document.text, [], 0
     while start < len(text):
         end = _fitting_end(ctx, text, start, room)
@@ -83,7 +83,7 @@ def _ask_all(ctx: Context, document: WholeDocument, questions: list[str], spans:
         for number, (start, end) in enumerate(spans, 1)
         for question in questions
     ]
-    said = ctx.think_each("part", prompts, Ask(max_tokens=_max_tokens(ctx)))
+    said = ctx.think_each("part", prompts, Ask(max_tokens=_part_tokens(ctx, len(prompts), len(spans))))
     return [[said[part * len(questions) + i] for part in range(len(spans))] for i in range(len(questions))]
 
 
@@ -93,7 +93,7 @@ def _combined(ctx: Context, question: str, said: list[Said], number: int) -> str
     if len(notes) <= 1:
         return notes[0] if notes else None
     prompt = [ChatMessage("user", _combining(ctx, question, _fitting_notes(ctx, notes)))]
-    return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_max_tokens(ctx))).answer
+    return ctx.think(f"combine-{number + 1}", prompt, Ask(max_tokens=_combining_tokens(ctx))).answer
 
 
 def _combining(ctx: Context, question: str, notes: list[str]) -> str:
@@ -102,7 +102,7 @@ def _combining(ctx: Context, question: str, notes: list[str]) -> str:
 
 def _fitting_notes(ctx: Context, notes: list[str]) -> list[str]:
     """Notes shortened evenly until all of them fit before the combining thought."""
-    room = (ctx.context_tokens - _max_tokens(ctx) - 300) // max(1, len(notes))
+    room = (ctx.context_tokens - _combining_tokens(ctx) - 300) // max(1, len(notes))
     return [note if ctx.count_tokens(note) <= room else note[: 2 * max(8, room)] for note in notes]
 
 
@@ -136,5 +136,18 @@ def _messages(
     return [ChatMessage("system", ctx.prompt("read-system")), ChatMessage("user", user)]
 
 
-def _max_tokens(ctx: Context) -> int:
+def _budget(ctx: Context) -> int:
+    """Tokens that one answer may have at most."""
     return int(ctx.budget.get("tokens") or MAX_TOKENS)
+
+
+def _part_tokens(ctx: Context, num_prompts: int, num_parts: int) -> int:
+    """Of one note. Where there are several parts, half of the job's tokens is kept for what is made of their notes."""
+    tokens = ctx.budget.get("tokens")
+    return MAX_TOKENS if tokens is None else max(1, int(tokens) // (num_prompts * (1 if num_parts == 1 else 2)))
+
+
+def _combining_tokens(ctx: Context) -> int:
+    """Of one answer that is made of notes."""
+    tokens = ctx.budget.get("tokens")
+    return MAX_TOKENS if tokens is None else max(1, int(tokens) // (2 * len(ctx.input["questions"])))

@@ -18,6 +18,7 @@ from jobs.context import Ask, ChatMessage, Context, Said
 
 SAMPLES = 5
 MAX_TOKENS = 400
+VERDICT_TOKENS = 16  # a number, and the marks with which a reasoning model is kept from thinking about it
 TEMPERATURE = 0.8
 _FINAL = re.compile(r"^[\s*_#>-]*(?:final answer|answer|ответ|antwort|réponse|答案)[\s*_]*[:：]\s*(.+)$", re.I | re.M)
 _BOXED = re.compile(r"\\boxed\{([^{}]+)\}")
@@ -78,7 +79,7 @@ def _verdict(said: list[Said]) -> dict[str, Any]:
 
 def _judged(ctx: Context, question: str, said: list[Said]) -> dict[str, Any]:
     numbers = " | ".join(f'"{i + 1}"' for i in range(len(said)))
-    ask = Ask(max_tokens=4, grammar=f"root ::= {numbers}")
+    ask = Ask(max_tokens=VERDICT_TOKENS, grammar=f"root ::= {numbers}", thinking=0.0)
     answers = _shortened(ctx, [one.answer for one in said])
     prompt = [ChatMessage("user", ctx.prompt("judge", question=question, answers=answers))]
     judgement = ctx.think("judge", prompt, ask)
@@ -101,5 +102,7 @@ def _result(said: list[Said], best: int, votes: Counter[str], decided_by: str) -
         "samples": len(said),
         "best_sample": best,
         "thought_id": said[best].thought_id,
-        "cut_samples": sum(one.reason == "length" for one in said),
+        "cut_samples": sum(one.reason in ("length", "minutes") for one in said),
+        "reasoning": said[best].reasoning,
+        "thinking_cut": sum(one.thinking_cut for one in said),
     }

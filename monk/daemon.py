@@ -42,6 +42,7 @@ from monk.forecast import Forecast
 from monk.lock import lock_home, prepare_home
 from monk.logs import setup as setup_logs
 from monk.lora.shelf import Shelf
+from monk.model_check import ModelCheck
 from monk.night import Calendar, Night
 from monk.notify import Notifier, WatchdogFeeder
 from monk.pressure import PressureWatch
@@ -158,6 +159,8 @@ def assemble(
         thinker=Thinker(engine, steps, scribe, utc_now),
         template=_template_of(engine),
         shelf=shelf,
+        thinking=settings.thinking_share,
+        model_use=settings.model_use,
         now=utc_now,
     )
     workers = Workers(
@@ -165,7 +168,17 @@ def assemble(
     )
     reader = Reader(library, events, utc_now)
     alarms = Alarms()
-    clockwork = Clockwork(schedules, kinds, shelf, alarms, zone=settings.timezone, now=utc_now, on_fire=workers.wake)
+    check_model = ModelCheck(engine_config(settings).model_path)
+    clockwork = Clockwork(
+        schedules,
+        kinds,
+        shelf,
+        alarms,
+        zone=settings.timezone,
+        now=utc_now,
+        on_fire=workers.wake,
+        check_model=check_model,
+    )
     turns = Turns(
         workers,
         reader,
@@ -217,6 +230,7 @@ def assemble(
         forecaster=forecaster,
         started_at=utc_now(),
         work_came=workers.wake,
+        check_model=check_model,
         problem=lambda: turns.held or workers.problem or scribe.problem,
     )
     pressure = PressureWatch(pressure_limits(settings), turns.hold, turns.release)
@@ -255,6 +269,7 @@ def engine_config(settings: Settings) -> EngineConfig:
         ubatch=settings.ubatch,
         flash_attention=settings.flash_attention,
         speculation=settings.speculation,
+        model_use=settings.model_use,
         kv_type_k="f16" if settings.kv_type_k == "auto" else settings.kv_type_k,
         kv_type_v="f16" if settings.kv_type_v == "auto" else settings.kv_type_v,
         kv_types_free=settings.kv_type_k == "auto",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -18,7 +17,9 @@ from db.models import Job
 from db.steps import Steps
 from jobs.context import Ask, ChatMessage, Said
 from jobs.prompts import Prompts
-from monk.engine.client import AdapterUse, EngineClient, Segment
+from monk.budget import TimeBudget, TokenBudget
+from monk.engine.client import AdapterUse, EngineClient, ModelUse, Segment
+from monk.engine.model_use import over, told
 from monk.engine.template import ChatTemplate, opens_thinking
 from monk.errors import InvalidInput
 from monk.lora.shelf import Shelf
@@ -41,6 +42,8 @@ class Tools:
     thinker: Thinker
     template: Callable[[], ChatTemplate]
     shelf: Shelf
+    model_use: ModelUse  # what the model runs with, where a job does not say otherwise
+    thinking: float  # share of a thought's tokens for its thinking part, where nobody says otherwise
     now: Callable[[], datetime]
 
 
@@ -52,11 +55,12 @@ class Run:
         self.pausing = threading.Event()
         self.lost = threading.Event()
         self._tools = tools
-        self._begun = time.monotonic()
-        self._seconds = _budget_seconds(job)
+        self._time = TimeBudget(job.budget.get("minutes"), job.used_seconds)
+        self._tokens = TokenBudget(job.budget.get("tokens"))
         self._dressing = threading.Lock()
+        self._use: ModelUse | None = None
         self._worn: tuple[AdapterUse, ...] | None = None
-        self._terms = Terms(job, self.pausing, self.lost, self._seconds_left, self._adapters)
+        self._terms = Terms(job, self.pausing, self.lost, self._time.left, self._adapters, self._model)
 
     @property
     def job_id(self) -> str:
@@ -74,6 +78,10 @@ class Run:
     def seed(self) -> int:
         return self.job.seed
 
+    def used_seconds(self) -> float:
+        """How long this job has run, in all its attempts."""
+        return self._time.used()
+
     @property
     def context_tokens(self) -> int:
         return self._tools.engine.card().context
@@ -89,17 +97,17 @@ class Run:
         return result
 
     def think(self, name: str, messages: list[ChatMessage], ask: Ask) -> Said:
-        return self._think(name, 0, messages, ask)
+        return self._side_by_side(lambda i, ask: self._think(name, i, messages, ask), 1, ask)[0]
 
     def think_samples(self, name: str, messages: list[ChatMessage], ask: Ask, samples: int) -> list[Said]:
         if not 1 <= samples <= MOST_SAMPLES:
             raise InvalidInput(
                 f"budget.samples is {samples}; between 1 and {MOST_SAMPLES} can be thought", param="budget"
             )
-        return self._side_by_side(lambda i: self._think(name, i, messages, ask), samples)
+        return self._side_by_side(lambda i, ask: self._think(name, i, messages, ask), samples, ask)
 
     def think_each(self, name: str, prompts: list[list[ChatMessage]], ask: Ask) -> list[Said]:
-        return self._side_by_side(lambda i: self._think(f"{name}-{i + 1}", 0, prompts[i], ask), len(prompts))
+        return self._side_by_side(lambda i, ask: self._think(f"{name}-{i + 1}", 0, prompts[i], ask), len(prompts), ask)
 
     def count_tokens(self, text: str) -> int:
         return len(self._tools.engine.tokenize([Segment(text, control=False)], add_bos=False))
@@ -123,9 +131,14 @@ class Run:
         self._stop_if_asked()
         segments = self._segments(messages)
         prompt = tuple(self._tools.engine.tokenize(segments))
-        ask = replace(ask, stop=(*ask.stop, *self._tools.template().stop))
+        ask = replace(ask, stop=(*ask.stop, *self._tools.template().stop), thinking=self._thinking(ask))
         seed = seed_of(self.job.seed, name, sample)
         return self._tools.thinker.think(self._terms, name, sample, prompt, ask, seed, opens_thinking(segments))
+
+    def _thinking(self, ask: Ask) -> float:
+        """The kind's own measure, else the job's, else the house's."""
+        wishes = (ask.thinking, self.job.budget.get("thinking"), self._tools.thinking)
+        return next(float(wish) for wish in wishes if wish is not None)
 
     def _adapters(self) -> tuple[AdapterUse, ...]:
         """What the job wears: looked up once, so that all its thoughts wear the same, in the next night too."""
@@ -139,14 +152,34 @@ class Run:
                 self._worn = tuple(AdapterUse(str(shelf.weights(one)), one.sha256, one.scale) for one in worn)
             return self._worn
 
+    def _model(self) -> ModelUse:
+        """What the model runs with for this job, written down once: the house may set something else before it is done."""
+        with self._dressing:
+            if self._use is None:
+                use = over(ModelUse(**self.job.model), self._tools.model_use)
+                saved = self._tools.steps.find_step(self.job.id, "model")
+                if saved is not None or told(use):
+                    use = ModelUse(**self.step("model", lambda: told(use)))
+                self._use = use
+            return self._use
+
     def _segments(self, messages: list[ChatMessage]) -> list[Segment]:
         """In the model's template. A template that tells the date gets that of the job, or midnight would make another
         thought of one that was cut."""
         turns = [{"role": message.role, "content": message.content} for message in messages]
         return self._tools.template().render(turns, now=self.job.created_at)
 
-    def _side_by_side(self, one: Callable[[int], Said], count: int) -> list[Said]:
-        """All of them at once. An error in one is raised when its siblings have ended: what they thought is kept."""
+    def _side_by_side(self, one: Callable[[int, Ask], Said], count: int, ask: Ask) -> list[Said]:
+        """All of them at once, each with its share of the tokens that are left. An error in one is raised when its siblings
+        have ended: what they thought is kept."""
+        if not count:
+            return []
+        ask = replace(ask, max_tokens=self._tokens.share(ask.max_tokens, count))
+        said = self._all_of(lambda i: one(i, ask), count)
+        self._tokens.spend(sum(thought.num_tokens for thought in said))
+        return said
+
+    def _all_of(self, one: Callable[[int], Said], count: int) -> list[Said]:
         if count == 1:
             return [one(0)]
         with ThreadPoolExecutor(max_workers=min(count, MOST_SAMPLES), thread_name_prefix=self.job.id) as pool:
@@ -160,9 +193,6 @@ class Run:
         if self.pausing.is_set() or self.lost.is_set():
             raise Paused
 
-    def _seconds_left(self) -> float:
-        return self._seconds - (time.monotonic() - self._begun)
-
 
 def _carrying_pauses(one: Callable[[int], Said], i: int) -> Said | None:
     """A pool passes on Exceptions only; a pause comes back as None."""
@@ -170,8 +200,3 @@ def _carrying_pauses(one: Callable[[int], Said], i: int) -> Said | None:
         return one(i)
     except Paused:
         return None
-
-
-def _budget_seconds(job: Job) -> float:
-    minutes = job.budget.get("minutes")
-    return float(minutes) * 60 if minutes else float("inf")

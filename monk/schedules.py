@@ -20,6 +20,8 @@ from db.records import Schedules
 from jobs.registry import Kinds
 from monk.alarms import Alarms
 from monk.cron import count_runs, next_run
+from monk.engine.client import ModelUse
+from monk.engine.model_use import check_ranges
 from monk.errors import InvalidInput, MonkError
 from monk.lora.shelf import Shelf
 from monk.windows import named_zone
@@ -28,6 +30,7 @@ __all__ = ["Clockwork", "next_run"]
 
 logger = logging.getLogger(__name__)
 
+CheckModel = Callable[[ModelUse], None]
 LATE_SECONDS = 60.0  # below this a run is on time: cron has minutes
 CLOCK_SLACK = timedelta(hours=2)
 MOST_COUNTED = 1000  # missed runs beyond this are told as "1000"
@@ -47,8 +50,10 @@ class Clockwork:
         zone: str | None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         on_fire: Callable[[], None] = lambda: None,
+        check_model: CheckModel = check_ranges,
     ) -> None:
         """`zone`: the night's, None for the system's. `on_fire`: there is a new job. Raises SettingsInvalid."""
+        self._check_model = check_model
         self._schedules = schedules
         self._kinds = kinds
         self._shelf = shelf
@@ -76,7 +81,7 @@ class Clockwork:
                 raise InvalidInput(
                     f"{field} belongs to one job, not to one that comes back; leave it out", param=f"job.{field}"
                 )
-        _check(job, self._kinds, self._shelf, now)
+        _check(job, self._kinds, self._shelf, now, self._check_model)
         first = next_run(cron, now, self._zone)
         if first is None:
             raise InvalidInput(f"cron {cron!r} never comes in the next nine years; check day and month", param="cron")
@@ -140,23 +145,23 @@ class Clockwork:
     def _job_of(self, schedule: Schedule, now: datetime) -> NewJob:
         """The job of this run. One that no longer fits its kind is submitted as it is: it fails in sight, in the report."""
         try:
-            return _read(schedule.job, self._kinds, self._shelf, now)
+            return _read(schedule.job, self._kinds, self._shelf, now, self._check_model)
         except MonkError as exc:
             logger.warning("a schedule's job no longer fits", extra={"schedule": schedule.name, "why": exc.message})
             return NewJob(kind=str(schedule.job.get("kind") or "answer"), input=dict(schedule.job.get("input") or {}))
 
 
-def _read(job: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) -> NewJob:
+def _read(job: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime, check_model: CheckModel) -> NewJob:
     """The job as POST /jobs would take it. Raises InvalidInput or UnknownKind."""
     from monk.api.requests import job_from  # late: the web framework is loaded after the home has been checked
 
-    return job_from(job, kinds, shelf, now)
+    return job_from(job, kinds, shelf, now, check_model)
 
 
-def _check(job: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) -> None:
+def _check(job: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime, check_model: CheckModel) -> None:
     """As `_read`, naming the field as it stands in the schedule."""
     try:
-        _read(job, kinds, shelf, now)
+        _read(job, kinds, shelf, now, check_model)
     except InvalidInput as exc:
         raise type(exc)(f"job: {exc.message}", param=f"job.{exc.param}" if exc.param else "job") from exc
 

@@ -14,7 +14,8 @@ from db.queue import Queue
 from db.records import Nights, Reports
 from db.steps import Steps
 from jobs.registry import Kinds
-from monk.engine.client import EngineClient
+from monk.engine.client import EngineClient, ModelUse
+from monk.engine.model_use import check_ranges
 from monk.lora.shelf import Shelf
 from monk.settings import Settings
 
@@ -120,4 +121,5 @@ class Services:
     started_at: datetime
     now: Callable[[], datetime] = utc_now
     problem: Callable[[], str | None] = lambda: None  # what keeps jobs from running, in a line
+    check_model: Callable[[ModelUse], None] = check_ranges  # raises InvalidInput for settings the model cannot run with
     work_came: Callable[[], None] = lambda: None  # a job was stored: the dispatcher need not wait for its next round

@@ -9,19 +9,23 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from monk.engine.client import ModelUse
+from monk.engine.model_use import check_ranges
 from monk.errors import MonkError, SettingsInvalid
 
 PREFIX = "MONK_"
 FOR_BENCHES = frozenset({"MONK_EVAL_DATA"})  # read by tests/bench only
 KvType = Literal["f16", "bf16", "f32", "q8_0", "auto"]
+Checked = TypeVar("Checked")
 Percent = Annotated[float, Field(ge=0, le=100)]
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
@@ -74,8 +78,27 @@ class Settings(BaseSettings):
     flash_attention: Literal["auto", "on", "off"] = Field(
         "auto", description="Attention kernel; auto: the one measured to be faster, or off"
     )
+    experts: Annotated[int, Field(ge=0, le=4096)] = Field(
+        0, description="Experts of a mixture that each token uses; 0: as the model's file says"
+    )
+    rope_freq_base: Annotated[float, Field(ge=0, le=1e12)] = Field(
+        0.0, description="Base of the rotary positions; 0: as the model's file says"
+    )
+    rope_freq_scale: Annotated[float, Field(ge=0, le=16)] = Field(
+        0.0, description="Scale of the positions: 0.5 makes twice as many fit; 0: as the model's file says"
+    )
+    yarn_factor: Annotated[float, Field(ge=0, le=1024)] = Field(
+        0.0, description="The same by YaRN: 2 makes twice as many fit; 0: as the model's file says"
+    )
+    yarn_original_context: Annotated[int, Field(ge=0, le=16_777_216)] = Field(
+        0, description="Tokens the model was trained for before YaRN; 0: as its file says"
+    )
     speculation: Literal["auto", "off"] = Field(
         "auto", description="Tokens are guessed from the text so far, where that pays; the answers are the same"
+    )
+    thinking_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.7,
+        description="Of a thought's tokens, those in which a reasoning model may think before it is made to answer; 1: all",
     )
     kv_type_k: KvType = Field("f16", description="Type of the stored keys; auto, for both: the fastest, or f16")
     kv_type_v: KvType = Field("f16", description="Type of the stored values; a quantised one needs flash_attention on")
@@ -204,6 +227,7 @@ class Settings(BaseSettings):
     def _guarded(self) -> Settings:
         if self.socket is None and self.host not in LOOPBACK and self.token is None:
             raise ValueError(f"host {self.host} can be reached by others, so a token is needed: set MONK_TOKEN")
+        _checked(check_ranges, self.model_use)
         if self.kv_type_v.startswith("q") and self.flash_attention == "off":
             raise ValueError(
                 f"kv_type_v {self.kv_type_v} needs flash attention; set flash_attention to on, or kv_type_v to f16"
@@ -211,6 +235,11 @@ class Settings(BaseSettings):
         if (self.kv_type_k == "auto") != (self.kv_type_v == "auto"):
             raise ValueError("kv_type_k and kv_type_v are chosen together: set both to auto, or neither")
         return self
+
+    @property
+    def model_use(self) -> ModelUse:
+        """What the model runs with where a job says nothing."""
+        return ModelUse(**{field.name: getattr(self, field.name) or None for field in fields(ModelUse)})
 
     @property
     def corpus_folder(self) -> Path:
@@ -291,7 +320,7 @@ def _told(exc: ValidationError, sources: dict[str, str]) -> SettingsInvalid:
     return SettingsInvalid(f"{key} = {shown}{where}: {message}", param=key)
 
 
-def _checked(parse: Any, value: str) -> str:
+def _checked(parse: Callable[[Checked], object], value: Checked) -> Checked:
     try:
         parse(value)
     except MonkError as exc:

@@ -12,24 +12,29 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from db.models import Job, Thought
-from db.steps import NewThought, Open, Steps, ThoughtEnd
+from db.steps import NewThought, Open, Steps, ThoughtEnd, unpack
 from jobs.context import Ask, Said
+from monk.budget import thinking_of
 from monk.engine.client import (
     AdapterUse,
     EngineClient,
     Finished,
+    ModelUse,
     NewTokens,
     PrefillProgress,
     Sampling,
     Stream,
+    Thinking,
     ThoughtRequest,
     wave_of,
 )
+from monk.engine.model_use import told
+from monk.engine.part import ThinkingPart
 from monk.engine.template import split_thinking
 from monk.errors import EngineDied, EngineFailed
 from monk.scribe import Scribe
@@ -45,13 +50,14 @@ class Paused(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """Under which a job thinks: whose it is, when to pause, and how many seconds of the engine it may spend."""
+    """Under which a job thinks: whose it is, when to pause, and how many seconds it still has."""
 
     job: Job
     pausing: threading.Event
     lost: threading.Event
     seconds_left: Callable[[], float]
     adapters: Callable[[], tuple[AdapterUse, ...]]
+    model: Callable[[], ModelUse]
 
 
 class Thinker:
@@ -71,32 +77,35 @@ class Thinker:
         Raises Paused, LeaseLost, ContextTooLong, EngineFailed.
         """
         card = self._engine.card()
-        sampling, adapters = _sampling(ask, seed), terms.adapters()
+        sampling, adapters, model = _sampling(ask, seed), terms.adapters(), terms.model()
+        thinking = thinking_of(self._engine, ask.thinking, ask.max_tokens, opened=opened)
         new = NewThought(
             name=name,
             sample=sample,
-            request_hash=_request_hash(prompt, sampling, ask, card.sha256, wave_of(adapters)),
+            request_hash=_request_hash(prompt, sampling, ask, card.sha256, wave_of(adapters, model), thinking),
             model_sha256=card.sha256,
-            sampling=_told(sampling, ask),
+            sampling=_told(sampling, ask) | _special(thinking, model),
             max_tokens=ask.max_tokens,
             prompt_ids=prompt,
         )
         found = self._steps.open_thought(terms.job, new, self._now())
         if isinstance(found, Thought):
-            return _said(found)
+            return _said(found, thinking)
         request = ThoughtRequest(
             id=found.id,
             prompt=prompt,
             max_tokens=ask.max_tokens,
             sampling=sampling,
             stop=ask.stop,
+            thinking=thinking,
             saved=found.saved,
             adapters=adapters,
+            model=model,
             group=terms.job.id,  # its steps quote the same documents and each other
             priority=terms.job.priority,
             deadline_seconds=_seconds_until(terms.job.deadline, self._now()),
         )
-        return _said(self._run(terms, found, request, opened))
+        return _said(self._run(terms, found, request, opened), thinking)
 
     def _run(self, terms: Terms, place: Open, request: ThoughtRequest, opened: bool) -> Thought:
         deaths, saved = 0, list(place.saved)
@@ -160,7 +169,7 @@ class Thinker:
             self._steps.pause_thought(thought_id, ended)
             raise Paused
         if end.reason in ("cancelled", "paused"):
-            ended = replace(ended, reason="length")  # the minutes of its budget were the limit
+            ended = replace(ended, reason="minutes")
         return self._steps.finish_thought(terms.job, thought_id, ended, self._now())
 
     def _spent(self, terms: Terms) -> bool:
@@ -197,15 +206,24 @@ def _sampling(ask: Ask, seed: int) -> Sampling:
 
 
 def _told(sampling: Sampling, ask: Ask) -> dict[str, Any]:
-    told = {field: getattr(sampling, field) for field in Sampling.__dataclass_fields__}
-    told["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
-    return {**told, "stop": list(ask.stop)}
+    values = {field: getattr(sampling, field) for field in Sampling.__dataclass_fields__}
+    values["logit_bias"] = {str(token): bias for token, bias in sampling.logit_bias.items()}
+    return {**values, "stop": list(ask.stop)}
 
 
-def _request_hash(prompt: tuple[int, ...], sampling: Sampling, ask: Ask, model_sha256: str, wave: str) -> str:
-    what = [prompt, _told(sampling, ask), ask.max_tokens, model_sha256]
-    told = json.dumps([*what, wave] if wave else what, sort_keys=True)
-    return hashlib.sha256(told.encode()).hexdigest()
+def _special(thinking: Thinking | None, model: ModelUse) -> dict[str, Any]:
+    """What is told beside the sampling, where there is something to tell."""
+    limit = {} if thinking is None else {"thinking_tokens": thinking.tokens}
+    return limit | ({"model": told(model)} if told(model) else {})
+
+
+def _request_hash(
+    prompt: tuple[int, ...], sampling: Sampling, ask: Ask, model_sha256: str, wave: str, thinking: Thinking | None
+) -> str:
+    what: list[Any] = [prompt, _told(sampling, ask), ask.max_tokens, model_sha256]
+    what += [wave] if wave else []
+    what += [] if thinking is None else [asdict(thinking)]
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _thought_end(end: Finished, opened: bool) -> ThoughtEnd:
@@ -221,11 +239,14 @@ def _thought_end(end: Finished, opened: bool) -> ThoughtEnd:
     )
 
 
-def _said(thought: Thought) -> Said:
+def _said(thought: Thought, thinking: Thinking | None) -> Said:
+    part = None if thinking is None else ThinkingPart.behind(thinking, unpack(thought.token_ids or b""))
     return Said(
         thought_id=thought.id,
         answer=thought.answer or "",
         reasoning=thought.reasoning or "",
         reason=thought.reason or "",
         num_tokens=thought.num_tokens,
+        thinking_tokens=0 if part is None else part.num_tokens,
+        thinking_cut=part is not None and part.was_cut,
     )

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from db.models import Job
 from db.queue import Queue
 from jobs.registry import Kinds
 from monk.errors import (
@@ -187,25 +186,27 @@ class Workers:
         try:
             result = self._kinds.get(job.kind).run(run)
         except Paused:
-            return lambda: self._queue.release(job, self._now(), self._why_closed)
+            return lambda: self._queue.release(job, self._now(), self._why_closed, run.used_seconds())
         except LeaseLost as exc:
             return _raising(exc)
         except MonkError as exc:
             error = exc
-            return lambda: self._failed(job, error)
+            return lambda: self._failed(run, error)
         except Exception as exc:
             logger.exception("a kind failed", extra={"job_id": job.id, "kind": job.kind})
             internal = InternalError(f"{type(exc).__name__}: {exc}"[:2000])
-            return lambda: self._failed(job, internal)
-        return lambda: self._done(job, result)
+            return lambda: self._failed(run, internal)
+        return lambda: self._done(run, result)
 
-    def _done(self, job: Job, result: dict[str, object]) -> None:
-        self._queue.finish(job, result, self._now())
+    def _done(self, run: Run, result: dict[str, object]) -> None:
+        job = run.job
+        self._queue.finish(job, result, self._now(), run.used_seconds())
         logger.info("job done", extra={"job_id": job.id, "kind": job.kind})
 
-    def _failed(self, job: Job, error: MonkError) -> None:
+    def _failed(self, run: Run, error: MonkError) -> None:
+        job = run.job
         retryable = isinstance(error, EngineFailed | EngineDied | HomeUnusable | Unavailable | InternalError)
-        state = self._queue.fail(job, error, self._now(), retryable=retryable)
+        state = self._queue.fail(job, error, self._now(), retryable=retryable, used_seconds=run.used_seconds())
         logger.warning(
             "job failed", extra={"job_id": job.id, "code": error.code, "reason": error.message, "now": state}
         )
@@ -244,7 +245,7 @@ class Workers:
     def _renew_all(self) -> None:
         for run, _ in list(self._runs.values()):
             try:
-                self._queue.renew(run.job, self._now(), self._lease_seconds)
+                self._queue.renew(run.job, self._now(), self._lease_seconds, run.used_seconds())
             except LeaseLost:
                 run.lost.set()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from monk.engine.archive import Archive
 from monk.engine.client import Finished, Message, ThoughtRequest
 from monk.engine.kv_store import KvStore
+from monk.engine.model_use import OwnSettings
 from monk.engine.runner import Runner, RunnerConfig
 from monk.errors import MonkError
 from tests.engine_lanes import END, SumModel, next_token, tint_of
@@ -17,7 +18,7 @@ BLOCK = 64
 
 def expected(request: ThoughtRequest, says: Callable[[list[int]], int] = next_token) -> tuple[str, str]:
     """(reason, text) of an undisturbed run."""
-    tokens, tint = [*request.prompt, *request.saved], tint_of(request.adapters)
+    tokens, tint = [*request.prompt, *request.saved], tint_of(request.adapters, request.model)
     while len(tokens) - len(request.prompt) < request.max_tokens:
         token = says([known + tint for known in tokens])
         if token == END:
@@ -55,6 +56,7 @@ class House:
             flush_seconds=0,
             speculates=speculates,
             in_place=in_place,
+            own=OwnSettings(num_experts=8, experts=2),
         )
         archive = None if store is None else Archive(store, bytes(32), BLOCK)
         self.runner = Runner(

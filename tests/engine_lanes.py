@@ -13,7 +13,7 @@ from collections.abc import Sequence as Row
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import AdapterUse, ThoughtRequest
+from monk.engine.client import AS_ITS_FILE_SAYS, AdapterUse, ModelUse, ThoughtRequest
 from monk.engine.frames import Image
 from monk.engine.native import NO_ROOM, LaneKind, Phase, Run
 from monk.engine.sequence import Guard
@@ -114,23 +114,40 @@ class SumModel:
         self.says: Callable[[list[int]], int] = next_token
         self.codes: list[int] = []
         self.computed = 0
-        if in_place:
-            self.streams = SumLane(self, 2, 4096 + 256, unified=True, most_tokens=max(chunk, 2))
-        else:
-            self.streams = SumLane(self, slots, 4096, unified=False, most_tokens=max(chunk, slots))
+        self._slots, self._chunk, self._in_place = slots, chunk, in_place
+        self.streams = self._open_streams()
         self.fork_size = (fork_cells, 8 if fork_cells else 0)
         self.lanes: dict[str, SumLane] = {"stream": self.streams}
-        self._chunk = chunk
         self.has_prefill = True
         self.tint = 0
+        self.use = ModelUse()
+        self.used: list[ModelUse] = []  # one after the other
         self.worn: list[tuple[str, ...]] = []  # one after the other
 
-    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
-        self.tint = tint_of(adapters)
+    def wear(self, adapters: tuple[AdapterUse, ...], use: ModelUse) -> None:
+        self._run_with(use)
+        self.tint = tint_of(adapters, use)
         self.worn.append(tuple(adapter.path for adapter in adapters))
         if any(adapter.path == "broken" for adapter in adapters):
+            self._run_with(ModelUse())
             self.tint = 0
             raise AdapterUnusable("llama.cpp refuses the adapter broken")
+
+    def _run_with(self, use: ModelUse) -> None:
+        """Other settings, other contexts; the old ones are gone."""
+        if use == self.use:
+            return
+        for lane in self.lanes.values():
+            lane.held = []  # whoever looks into a closed context fails
+        self.use = use
+        self.used.append(use)
+        self.streams = self._open_streams()
+        self.lanes = {"stream": self.streams}
+
+    def _open_streams(self) -> SumLane:
+        if self._in_place:
+            return SumLane(self, 2, 4096 + 256, unified=True, most_tokens=max(self._chunk, 2))
+        return SumLane(self, self._slots, 4096, unified=False, most_tokens=max(self._chunk, self._slots))
 
     def open_lane(self, kind: LaneKind) -> SumLane | None:
         if kind == "prefill" and self.has_prefill:
@@ -153,9 +170,10 @@ class SumModel:
     def clear_abort(self) -> None: ...
 
 
-def tint_of(adapters: tuple[AdapterUse, ...]) -> int:
+def tint_of(adapters: tuple[AdapterUse, ...], use: ModelUse = AS_ITS_FILE_SAYS) -> int:
     """What is added to every token of the KV: multiples of the vocabulary would not show."""
-    return sum(int(1000 * adapter.scale) * (1 + len(adapter.sha256)) for adapter in adapters)
+    worn = sum(int(1000 * adapter.scale) * (1 + len(adapter.sha256)) for adapter in adapters)
+    return worn + 5 * (use.experts or 0) + 7 * int((use.rope_freq_base or 0) // 1000) + 11 * int(use.yarn_factor or 0)
 
 
 def next_token(held: list[int]) -> int:

@@ -36,8 +36,9 @@ def write_tiny_model(
     context: int = 4096,
     template: str | None = TEMPLATE,
     seed: int = 0,
+    marks: tuple[str, ...] = (),
 ) -> Path:
-    """A loadable model of architecture qwen3, qwen3moe or gemma3 with a byte tokenizer."""
+    """A loadable model of architecture qwen3, qwen3moe or gemma3 with a byte tokenizer; `marks` are more control tokens."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(f"tiny {architecture}")
     writer.add_context_length(context)
@@ -56,7 +57,7 @@ def write_tiny_model(
         writer.add_expert_feed_forward_length(width)
     if window:
         writer.add_sliding_window(window)
-    vocab = _add_tokenizer(writer, template)
+    vocab = _add_tokenizer(writer, template, marks)
     sizes = {"width": width, "q": heads * head_size, "kv": kv_heads * head_size, "head": head_size, "experts": experts}
     for name, tensor in _tensors(architecture, layers, vocab, sizes, np.random.default_rng(seed)).items():
         writer.add_tensor(name, tensor)
@@ -67,9 +68,9 @@ def write_tiny_model(
     return path
 
 
-def _add_tokenizer(writer: gguf.GGUFWriter, template: str | None) -> int:
-    tokens = [*byte_names(), "Ġt", *CONTROL_TOKENS]
-    kinds = [gguf.TokenType.NORMAL] * 257 + [gguf.TokenType.CONTROL] * len(CONTROL_TOKENS)
+def _add_tokenizer(writer: gguf.GGUFWriter, template: str | None, marks: tuple[str, ...] = ()) -> int:
+    tokens = [*byte_names(), "Ġt", *CONTROL_TOKENS, *marks]
+    kinds = [gguf.TokenType.NORMAL] * 257 + [gguf.TokenType.CONTROL] * (len(CONTROL_TOKENS) + len(marks))
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("default")
     writer.add_token_list(tokens)

@@ -59,7 +59,7 @@ async def submit(request: Request) -> Response:
     sent = Sent(await request.body(), request.headers.get("content-type", ""), request.headers.get("idempotency-key"))
     services = parts.services
     read = asyncio.to_thread if len(sent.body) > LARGE_BODY_BYTES else _at_once
-    new = await read(new_job, sent, services.kinds, services.shelf, services.now())
+    new = await read(new_job, sent, services.kinds, services.shelf, services.now(), services.check_model)
     told, created = await parts.submitter.submit(new)
     services.work_came()
     location = {"location": f"/jobs/{told['id']}"}

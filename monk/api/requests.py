@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,23 +16,40 @@ from jobs.registry import Kinds
 from monk.api.errors import checked
 from monk.api.moments import Moment, iso
 from monk.api.wire import decode, load
+from monk.engine.client import ModelUse
+from monk.engine.model_use import check_ranges
 from monk.errors import InvalidInput, NotFound
 from monk.lora.shelf import Shelf
 from monk.lora.wear import choose
 
 HOW = 'send {"kind": "answer", "input": {"question": "..."}}, or the question as plain text'
 _JSON_TYPES = ("application/json", "text/json")
+CheckModel = Callable[[ModelUse], None]
 _Positive = Annotated[int, Field(gt=0, le=2**31)]
 
 
 class Budget(BaseModel):
-    """What a job may spend. Absent: the kind's own measure."""
+    """What a job may spend. Absent: the kind's own measure. `thinking`: up to 1 a share of each thought's tokens, above that
+    tokens."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     tokens: _Positive | None = None
     minutes: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     samples: _Positive | None = None
+    thinking: Annotated[float, Field(ge=0, le=2**31, allow_inf_nan=False)] | None = None
+
+
+class ModelSettings(BaseModel):
+    """How the model is to run for a job, where not as it does for the house. Ranges: `monk/engine/model_use.py`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    experts: int | None = None
+    rope_freq_base: float | None = None
+    rope_freq_scale: float | None = None
+    yarn_factor: float | None = None
+    yarn_original_context: int | None = None
 
 
 class JobRequest(BaseModel):
@@ -45,6 +63,7 @@ class JobRequest(BaseModel):
     not_before: Moment | None = None
     deadline: Moment | None = None
     adapter: str | None = None
+    model: ModelSettings = Field(default_factory=ModelSettings)
     budget: Budget = Field(default_factory=Budget)
     seed: Annotated[int, Field(ge=0, lt=2**63)] | None = None
     tags: Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=64)]], Field(max_length=32)] = Field(
@@ -63,18 +82,22 @@ class Sent:
     idempotency_key: str | None = None
 
 
-def new_job(sent: Sent, kinds: Kinds, shelf: Shelf, now: datetime) -> NewJob:
+def new_job(sent: Sent, kinds: Kinds, shelf: Shelf, now: datetime, check_model: CheckModel = check_ranges) -> NewJob:
     """The job a body asks for, checked in every field. Raises InvalidInput or UnknownKind; nothing is stored."""
     data = _with_key(fields_of(sent), sent.idempotency_key)
-    return job_from(data, kinds, shelf, now)
+    return job_from(data, kinds, shelf, now, check_model)
 
 
-def job_from(data: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) -> NewJob:
+def job_from(
+    data: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime, check_model: CheckModel = check_ranges
+) -> NewJob:
     """A job from its fields. Raises InvalidInput or UnknownKind."""
     given = {key: value for key, value in _expanded(data).items() if value is not None or key == "input"}
     request: JobRequest = checked(JobRequest, given)
     _in_time(request, now)
     _on_the_shelf(request.adapter, shelf)
+    model = request.model.model_dump(exclude_none=True)
+    check_model(ModelUse(**model))
     return NewJob(
         kind=request.kind,
         input=kinds.validate(request.kind, request.input),
@@ -87,6 +110,7 @@ def job_from(data: dict[str, Any], kinds: Kinds, shelf: Shelf, now: datetime) ->
         tags=request.tags,
         idempotency_key=request.idempotency_key,
         max_attempts=request.max_attempts,
+        model=model,
     )
 
 

@@ -103,6 +103,8 @@ def engine_view(status: EngineStatus) -> dict[str, Any]:
         "shared_tokens": status.shared_tokens,
         "forked_tokens": status.forked_tokens,
         "deduplicated": status.deduplicated,
+        "runs_with": status.runs_with,
+        "waves": status.waves,
         "drafted_tokens": status.drafted_tokens,
         "accepted_tokens": status.accepted_tokens,
         "kv": {**asdict(status.kv), "seconds_saved": round(status.kv.seconds_saved, 3)},

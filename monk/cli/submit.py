@@ -46,9 +46,26 @@ def submit(
     samples: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Budget: independent samples (think).")
     ] = None,
+    thinking: Annotated[
+        float | None,
+        typer.Option(
+            min=0.0, metavar="N", help="Budget: when a reasoning model must answer; 0.7 of its tokens, or tokens."
+        ),
+    ] = None,
     adapter: Annotated[
         str | None,
         typer.Option(metavar="NAME", help='LoRA adapter to wear: "lawyer", "lawyer:0.8", or several with +.'),
+    ] = None,
+    experts: Annotated[int | None, typer.Option(metavar="N", help="Experts of a mixture that each token uses.")] = None,
+    rope_freq_base: Annotated[float | None, typer.Option(metavar="N", help="Base of the rotary positions.")] = None,
+    rope_freq_scale: Annotated[
+        float | None, typer.Option(metavar="N", help="Scale of the positions: 0.5 makes twice as many fit.")
+    ] = None,
+    yarn_factor: Annotated[
+        float | None, typer.Option(metavar="N", help="The same by YaRN: 2 makes twice as many fit.")
+    ] = None,
+    yarn_original_context: Annotated[
+        int | None, typer.Option(metavar="N", help="Tokens the model was trained for before YaRN.")
     ] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same answer.")] = None,
     key: Annotated[
@@ -72,7 +89,14 @@ def submit(
 
     kind, given = kind_and_input(text, kind, input_, document, question)
     given = looking_into(given, _given(folder=folder, types=type_ or None, since=since, until=until))
-    budget = _given(tokens=tokens, minutes=minutes, samples=samples)
+    budget = _given(tokens=tokens, minutes=minutes, samples=samples, thinking=thinking)
+    model = _given(
+        experts=experts,
+        rope_freq_base=rope_freq_base,
+        rope_freq_scale=rope_freq_scale,
+        yarn_factor=yarn_factor,
+        yarn_original_context=yarn_original_context,
+    )
     job = _given(
         kind=kind,
         input=given,
@@ -82,6 +106,7 @@ def submit(
         deadline=moment_from(deadline, "--deadline"),
         budget=budget or None,
         adapter=adapter,
+        model=model or None,
         seed=seed,
         idempotency_key=key,
     )

@@ -42,6 +42,8 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("asked", summary(job)),
         ("tags", ", ".join(job.get("tags") or [])),
         ("adapter", str(job.get("adapter") or "")),
+        ("model", ", ".join(f"{name} {value:g}" for name, value in (job.get("model") or {}).items())),
+        ("budget", _budget(job)),
         ("priority", str(job["priority"]) if job.get("priority") else ""),
         ("created", shown(job.get("created_at"))),
         ("not before", _moment(job.get("not_before"))),
@@ -92,6 +94,15 @@ def event_line(at: str | None, type_: str, data: dict[str, Any]) -> str:
     """One event: when, what, and its facts."""
     facts = " ".join(f"{key}={one_line(_short(value), 80)}" for key, value in data.items())
     return f"{shown(at)}  {type_:<12} {facts}".rstrip()
+
+
+def _budget(job: dict[str, Any]) -> str:
+    """What it may spend, and what of its minutes it has."""
+    budget = job.get("budget") or {}
+    told = [f"{value:g} {name}" for name, value in budget.items()]
+    if "minutes" in budget:
+        told.append(f"{(job.get('used_seconds') or 0.0) / 60:.1f} minutes used")
+    return ", ".join(told)
 
 
 def _moment(text: str | None) -> str:

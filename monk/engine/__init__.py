@@ -57,6 +57,15 @@ they never change an answer.
 *Models that cannot be cut.* Recurrent and hybrid models, and sliding windows, remember only their end: streams alone, no
 blocks, no forks, no guesses, and beginnings shared only whole.
 
+*Thinking.* A model that marks its thinking part may be given a budget for it (`part.py`). When it is used up, the tokens that
+end the part are said for the model, one a step like any others, and it answers with what is left of `max_tokens`. Grammar and
+stop strings belong to the answer behind it.
+
+*Waves.* Thoughts with the same adapters, expert count and rope settings run together; the next wave begins when all slots are
+empty. Adapters are worn by the contexts that are open; rope settings are those of a context, so all are opened anew; the
+expert count is that of a loaded model, so the first handle is freed before the second one is loaded, from pages that are
+still in memory. KV, in slots and on disk, stays with its wave.
+
 *Resume.* Tokens are the truth. A thought that was cut is asked again with the tokens it had (`saved`); they are
 prefilled behind the prompt and the next token is drawn from (seed, index) as it would have been. Grammars, stop strings
 and half characters are replayed from the same tokens.

@@ -14,7 +14,8 @@ from monk.engine.memory import Plan
 
 @dataclass(slots=True)
 class Archive:
-    """The store, and what names this model's blocks in it. `wave`: the adapters worn at present, changed by the loop."""
+    """The store, and what names this model's blocks in it. `wave`: the adapters worn at present and the settings the model
+    runs with where its file says otherwise (experts, rope), changed by the loop."""
 
     store: KvStore
     model_key: bytes
@@ -46,7 +47,7 @@ def facts(file: GgufFile, config: EngineConfig, plan: Plan, sha256: str) -> dict
         "type_v": config.kv_type_v,
         "flash_attention": plan.flash_attention,
         "swa_full": plan.swa_full,
-        "rope": "model",  # base, scale and YaRN as the file has them: the engine sets none
+        "rope": "model",  # base, scale and YaRN as the file has them: what is set otherwise is in the wave
         "rotation_disabled": os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""),  # q8_0 KV is stored rotated
         "block_tokens": config.kv_block_tokens,
     }

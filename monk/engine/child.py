@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monk.engine import fingerprint, gguf_file, lane_plan, memory, wire, words
-from monk.engine.client import Message, ModelCard, Segment
+from monk.engine.client import AS_ITS_FILE_SAYS, Message, ModelCard, ModelUse, Segment
 from monk.engine.config import EngineConfig
+from monk.engine.model_use import OwnSettings, settled, told
 from monk.engine.relay import Relay
 from monk.engine.tuning.force import in_force
 from monk.engine.tuning.record import fill
 from monk.engine.tuning.tuner import known_or_measured
-from monk.errors import EngineFailed, MonkError
+from monk.errors import EngineFailed, InvalidInput, ModelUnusable, MonkError
 
 if TYPE_CHECKING:
     from monk.engine.archive import Archive
@@ -121,6 +122,7 @@ class Child:
 
     def _load(self, config: EngineConfig) -> None:
         file = gguf_file.read(config.model_path)
+        own, house = OwnSettings.of(file), _house(file, config)
         plan = memory.fit(file, config)
         if config.model_sha256 is not None:
             sha256 = fingerprint.check_pin(file.parts, config.model_sha256)
@@ -134,7 +136,7 @@ class Child:
         from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
         from monk.engine.runner import Runner, RunnerConfig
 
-        self._model = LlamaModel(config, plan, self._note_progress)
+        self._model = LlamaModel(config, plan, self._note_progress, file, house)
         self._card = make_card(file, config, plan, sha256, self._model, in_force(given, plan, record))
         settings = RunnerConfig(
             context=self._card.context,
@@ -150,6 +152,8 @@ class Child:
             in_place=plan.in_place,
             speculates=config.speculation == "auto",
             flash_attention=plan.flash_attention,
+            own=own,
+            house=house,
         )
         self._archive = open_archive(file, config, plan, sha256)
         self._runner = Runner(self._model, settings, self._outbox.deliver, self._archive)
@@ -170,6 +174,8 @@ class Child:
 
     def _note_progress(self) -> None:
         self._progress_at = time.monotonic()
+        if self._runner is not None:  # loaded anew, with other settings
+            self._runner.counters.progress_at = self._progress_at
 
     # --- commands
 
@@ -226,7 +232,8 @@ class Child:
         counters = asdict(self._runner.counters)
         if self._archive is not None:
             counters |= {f"kv_{name}": value for name, value in asdict(self._archive.store.counters).items()}
-        return {"counters": counters, "progress_at": counters["progress_at"]}
+        runs_with = told(self._runner.runs_with)
+        return {"counters": counters, "progress_at": counters["progress_at"], "runs_with": runs_with}
 
 
 class Outbox:
@@ -240,6 +247,14 @@ class Outbox:
             self._channel.send({"event": "error", "id": thought_id, "error": wire.error_to_json(message)})
         else:
             self._channel.send({"event": "message", "id": thought_id, "message": wire.message_to_json(message)})
+
+
+def _house(file: gguf_file.GgufFile, config: EngineConfig) -> ModelUse:
+    """What the model runs with by itself. Raises ModelUnusable when the settings are not for this model."""
+    try:
+        return settled(config.model_use, AS_ITS_FILE_SAYS, OwnSettings.of(file))
+    except InvalidInput as exc:
+        raise ModelUnusable(f"{config.model_path.name}: {exc.message}", param=exc.param) from exc
 
 
 def make_card(

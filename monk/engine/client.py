@@ -15,7 +15,7 @@ A stream that breaks with `EngineDied` loses nothing: ask again with the tokens 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
 FinishReason = Literal["stop", "length", "cancelled", "paused"]
@@ -60,9 +60,42 @@ class AdapterUse:
     scale: float = 1.0
 
 
-def wave_of(adapters: tuple[AdapterUse, ...]) -> str:
-    """The same for the same contents and scales in any order; empty for the bare model."""
-    return "+".join(sorted(f"{adapter.sha256}:{adapter.scale!r}" for adapter in adapters))
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How this model marks the part of an answer in which it thinks, and how long that part may be.
+
+    Stop strings and the grammar begin behind it. When `tokens` of the answer were thought (the opening mark counts) and
+    the part is still open, `closing` is said for the model, token by token; it must end with what `ending` stands for.
+    A thought that opens no such part is not touched.
+    """
+
+    opening: tuple[int, ...]  # what an answer begins with that thinks
+    ending: tuple[int, ...]  # what the model says when it has done
+    closing: tuple[int, ...]
+    opened: bool = False  # the prompt has said `opening` already
+    tokens: int | None = None  # None: it may think to the end of max_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class ModelUse:
+    """How the model runs for a thought. None: as it does for the house, and there as its file says (see `model_use.py`)."""
+
+    experts: int | None = None  # of a mixture, used for each token
+    rope_freq_base: float | None = None
+    rope_freq_scale: float | None = None  # of positions: 0.5 makes twice as many fit
+    yarn_factor: float | None = None  # the same by YaRN: 2 makes twice as many fit
+    yarn_original_context: int | None = None  # tokens it was trained for before that
+
+
+AS_ITS_FILE_SAYS = ModelUse()
+
+
+def wave_of(adapters: tuple[AdapterUse, ...], model: ModelUse = AS_ITS_FILE_SAYS) -> str:
+    """The same for the same contents and scales in any order and equal settings; empty for the bare model as its file is."""
+    worn = "+".join(sorted(f"{adapter.sha256}:{adapter.scale!r}" for adapter in adapters))
+    values = [(field.name, getattr(model, field.name)) for field in fields(model)]
+    run = ",".join(f"{name}={value!r}" for name, value in values if value is not None)
+    return f"{worn}|{run}" if run else worn
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +113,8 @@ class ThoughtRequest:
     stop: tuple[str, ...] = ()
     saved: tuple[int, ...] = ()
     adapters: tuple[AdapterUse, ...] = ()
+    thinking: Thinking | None = None  # None: the model marks none
+    model: ModelUse = AS_ITS_FILE_SAYS
     group: str = ""  # thoughts of one group have much in common: samples of one prompt, questions on one document
     priority: int = 0  # higher is admitted first, -100..100
     deadline_seconds: float | None = None  # from now, until the answer is of no use
@@ -215,6 +250,10 @@ class EngineStatus:
     kv: KvFigures = KvFigures()
     drafted_tokens: int = 0  # guesses computed beside the last tokens of answers
     accepted_tokens: int = 0  # of them, those that the answers went on with
+    runs_with: dict[str, Any] = field(
+        default_factory=dict
+    )  # settings of the running wave, where its file says otherwise
+    waves: int = 0  # changes of adapters or settings
 
 
 class EngineClient(Protocol):

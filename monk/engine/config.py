@@ -6,7 +6,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from monk.errors import SettingsInvalid
+from monk.engine.client import AS_ITS_FILE_SAYS, ModelUse
+from monk.engine.model_use import check_ranges
+from monk.errors import InvalidInput, SettingsInvalid
 
 FlashAttention = Literal["auto", "on", "off"]
 KvType = Literal["f32", "f16", "bf16", "q8_0"]
@@ -51,6 +53,7 @@ class EngineConfig:
     repack: bool = True  # copy some weight formats into a faster layout; costs their size again in RAM
     numa: Numa = "off"
     share_prefixes: bool = True
+    model_use: ModelUse = AS_ITS_FILE_SAYS  # experts and rope, where they are not to be as in the file
     speculation: Speculation = "auto"  # tokens are guessed from the text so far, where that pays
     prefill_slice_seconds: float = 1.0  # longest stretch of prefill while others wait to decode
     decode_share: float = 0.25  # of the time, for decoding, while prompts are prefilled
@@ -64,6 +67,8 @@ class EngineConfig:
         for name in ("hash_cache", "kv_folder", "tune_folder"):
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, Path(getattr(self, name)))
+        if isinstance(self.model_use, dict):  # from JSON
+            object.__setattr__(self, "model_use", ModelUse(**self.model_use))
         self._check_choices()
         self._check_ranges()
         self._check_combinations()
@@ -122,6 +127,10 @@ class EngineConfig:
             )
         if self.mlock and not self.mmap:
             raise SettingsInvalid("mlock pins the mapped file, and mmap is off; switch mmap on", param="mlock")
+        try:
+            check_ranges(self.model_use)
+        except InvalidInput as exc:
+            raise SettingsInvalid(exc.message, param=exc.param) from exc
         if self.model_sha256 is not None and not _is_sha256(self.model_sha256):
             raise SettingsInvalid("model_sha256 must be 64 hexadecimal digits", param="model_sha256")
 

@@ -14,6 +14,7 @@ import llama_cpp.llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
+from monk.engine.client import AS_ITS_FILE_SAYS, ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.frames import MARGIN_BYTES, Image, empty_buffer
 from monk.engine.lane_plan import LanePlan
@@ -152,7 +153,9 @@ class LlamaLane:
             self._context = None
 
 
-def open_context(model: Any, config: EngineConfig, plan: Plan, shape: LanePlan, abort_flag: Any) -> Any:
+def open_context(
+    model: Any, config: EngineConfig, plan: Plan, shape: LanePlan, abort_flag: Any, use: ModelUse = AS_ITS_FILE_SAYS
+) -> Any:
     """A llama_context, or NULL: the log tells why. `abort_flag`: two bytes; a first one other than 0 ends a decode."""
     params = C.llama_context_default_params()
     params.n_ctx = shape.cells
@@ -167,8 +170,21 @@ def open_context(model: Any, config: EngineConfig, plan: Plan, shape: LanePlan, 
     params.kv_unified = shape.unified
     params.swa_full = plan.swa_full
     params.no_perf = True
+    _set_rope(params, use)
     # strlen of a two-byte buffer as the callback: it is asked after every graph node, and Python would be far too slow
     strlen = ctypes.cast(ctypes.CDLL(None).strlen, ctypes.c_void_p)
     params.abort_callback = ctypes.cast(strlen, C.ggml_abort_callback)
     params.abort_callback_data = ctypes.cast(abort_flag, ctypes.c_void_p)
     return C.llama_init_from_model(model, params)
+
+
+def _set_rope(params: Any, use: ModelUse) -> None:
+    """Positions, where they are set otherwise than in the file; 0 is how llama.cpp says "as in the file"."""
+    params.rope_freq_base = use.rope_freq_base or 0.0
+    params.rope_freq_scale = use.rope_freq_scale or 0.0
+    if use.yarn_factor is not None:
+        params.rope_scaling_type = C.LLAMA_ROPE_SCALING_TYPE_YARN
+        params.rope_freq_scale = 1.0 / use.yarn_factor
+        params.yarn_orig_ctx = use.yarn_original_context or 0
+    elif use.rope_freq_scale is not None:
+        params.rope_scaling_type = C.LLAMA_ROPE_SCALING_TYPE_LINEAR

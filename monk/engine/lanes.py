@@ -15,12 +15,14 @@ import time
 from dataclasses import dataclass
 
 from monk.engine.archive import Archive
+from monk.engine.client import AS_ITS_FILE_SAYS, AdapterUse, ModelUse, wave_of
 from monk.engine.counters import Counters
 from monk.engine.drafts import Drafts
 from monk.engine.forks import Forks
 from monk.engine.frames import Image
 from monk.engine.grouping import LEAST_SHARED_TOKENS, Candidate, Group, best_group
 from monk.engine.guessing import Guessing
+from monk.engine.model_use import DENSE, OwnSettings
 from monk.engine.native import Lane, Logits, Model
 from monk.engine.order import Waiting, order
 from monk.engine.scheduler import Prefill, Scheduler, Step, Work
@@ -53,6 +55,8 @@ class RunnerConfig:
     )
     speculates: bool = False  # guesses tokens, where that pays and the model's memory can be cut back
     flash_attention: bool = False  # with it a fork lane is no faster than streams
+    own: OwnSettings = DENSE
+    house: ModelUse = AS_ITS_FILE_SAYS  # what the model runs with where a thought says nothing
 
     @property
     def weight_cells(self) -> float:
@@ -79,23 +83,40 @@ class Lanes:
         self._counters = counters
         self._keeps_blocks = archive is not None and model.can_trim
         self._drafts = Drafts() if config.speculates and model.can_trim else None
-        facts = StreamFacts(model.can_trim, config.weight_bytes, config.stream_bytes, config.share_prefixes)
-        guessing = self._guessing_in(model.streams, streams=not config.in_place)
-        slots = range(1) if config.in_place else range(model.streams.num_sequences)
-        self._streams = Streams(model.streams, slots, facts, scheduler, voice, counters, guessing, self._send_to_study)
-        self._study = Study(self._open_study, archive, self._streams, scheduler, voice, counters, config.in_place)
-        self._forks: Forks | None = None
-        self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention and not config.in_place
         self._archive = archive
-        self._wave = ""  # of those who are seated; the others wait until all of them have left
+        self._open_halls()
+        self._at_home()
         self.waiting: list[Sequence] = []
         self._held_back: set[Sequence] = set()  # of those who wait, who will be cheaper in the fork lane later
         self._news = False  # somebody came or went since groups were last looked for
         if not model.can_trim:
             log.info("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
 
+    def _open_halls(self) -> None:
+        """Over the model's contexts as they are now."""
+        model, config, rest = self._model, self._config, (self._scheduler, self._voice, self._counters)
+        facts = StreamFacts(model.can_trim, config.weight_bytes, config.stream_bytes, config.share_prefixes)
+        self._lane = model.streams
+        guessing = self._guessing_in(self._lane, streams=not config.in_place)
+        slots = range(1) if config.in_place else range(self._lane.num_sequences)
+        self._streams = Streams(self._lane, slots, facts, *rest, guessing, self._send_to_study)
+        self._study = Study(self._open_study, self._archive, self._streams, *rest, config.in_place)
+        self._forks: Forks | None = None
+        self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention and not config.in_place
+
     def _open_study(self) -> Lane | None:
         return self._model.streams if self._config.in_place else self._model.open_lane("prefill")
+
+    def _at_home(self) -> None:
+        """The model is bare, and runs as it does for the house."""
+        self._join_wave((), self._config.house)
+
+    def _join_wave(self, adapters: tuple[AdapterUse, ...], model: ModelUse) -> None:
+        """Of those who are seated; the others wait until all of them have left."""
+        self.model_use = model
+        self._wave = wave_of(adapters, model)
+        if self._archive is not None:
+            self._archive.wave = self._wave
 
     def _guessing_in(self, lane: Lane, *, streams: bool) -> Guessing:
         pacer = Pacer(streams=streams, most_rows=min(lane.most_outputs, lane.most_tokens))
@@ -149,28 +170,29 @@ class Lanes:
         return True
 
     def _change_wave(self, first: Sequence) -> None:
-        """Have the model wear what this thought wants; KV never crosses over. If it cannot, the thought fails."""
+        """Have the model wear and be set as this thought wants; KV never crosses over. If it cannot, the thought fails."""
         self._streams.forget()
         self._study.forget()
         if self._forks is not None:
             self._forks.forget()
-        self._wave = first.wave
-        try:
-            self._model.wear(first.request.adapters)
-        except MonkError as error:
-            self._wave = ""
-            self._voice.fail(first, error)
-        if self._archive is not None:
-            self._archive.wave = self._wave
         self._counters.waves += 1
+        wanted = first.request.adapters, first.request.model
+        try:
+            self._model.wear(*wanted)
+            self._join_wave(*wanted)
+        except MonkError as error:
+            self._at_home()
+            self._voice.fail(first, error)
+        if self._model.streams is not self._lane:
+            self._open_halls()
 
     def _first_of(self, line: list[Sequence]) -> Sequence:
         """Who of them gets the next seat."""
-        if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself
-            return min(line, key=lambda sequence: -sequence.request.priority)
         now = time.monotonic()
-        held = [owner.row for owner in self._streams.owners]
         waiting = [_waiting(sequence, now) for sequence in line]
+        if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself
+            return line[min(range(len(line)), key=lambda at: (-waiting[at].rank(0.0), waiting[at].wave != self._wave))]
+        held = [owner.row for owner in self._streams.owners]
         return line[order(waiting, held, self._wave, self._scheduler.decode_step_seconds)[0]]
 
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
@@ -330,7 +352,7 @@ def _waiting(sequence: Sequence, now: float) -> Waiting:
         tokens=sequence.row,
         max_new_tokens=max(1, sequence.remaining),
         priority=sequence.request.priority,
-        adapter=sequence.wave,
+        wave=sequence.wave,
         waited_seconds=waited,
         deadline_seconds=None if deadline is None else deadline - waited,
     )

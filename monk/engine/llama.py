@@ -18,14 +18,17 @@ import llama_cpp.llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import AdapterUse, ThoughtRequest
+from monk.engine.client import AS_ITS_FILE_SAYS, AdapterUse, ModelUse, ThoughtRequest
 from monk.engine.config import EngineConfig
+from monk.engine.gguf_file import GgufFile
 from monk.engine.grammar import check_grammar
 from monk.engine.lane import LlamaLane, open_context
+from monk.engine.machine import measured_available_bytes
 from monk.engine.memory import Plan
+from monk.engine.model_use import extra_expert_bytes
 from monk.engine.native import LaneKind
 from monk.engine.wardrobe import Wardrobe
-from monk.errors import InvalidInput, ModelUnusable
+from monk.errors import InvalidInput, MemoryTooSmall, ModelUnusable, MonkError
 
 log = logging.getLogger(__name__)
 
@@ -59,22 +62,34 @@ def last_log_lines() -> str:
 class LlamaModel:
     """A model in memory. Raises ModelUnusable when llama.cpp refuses the file or the context."""
 
-    def __init__(self, config: EngineConfig, plan: Plan, on_progress: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        plan: Plan,
+        on_progress: Callable[[], None],
+        file: GgufFile | None = None,
+        house: ModelUse = AS_ITS_FILE_SAYS,
+    ) -> None:
+        """`file`: its header, without which only rope settings can be changed. `house`: what the model runs with, checked."""
         C.llama_log_set(_on_log, ctypes.c_void_p(0))
         if config.numa != "off":
             C.llama_numa_init(NUMA[config.numa])
         C.llama_backend_init()
-        self._config, self._plan = config, plan
+        self._config, self._plan, self._file, self._house = config, plan, file, house
+        self._on_progress = on_progress
         self._closed = False
         self._lanes: list[LlamaLane] = []
         self._abort_flag = ctypes.create_string_buffer(2)
         self._pieces: dict[int, bytes] = {}
-        self._model = self._load(config, on_progress)
-        self._wardrobe = Wardrobe(self._model, last_log_lines)
-        self._vocab = C.llama_model_get_vocab(self._model)
-        self.vocab_size = int(C.llama_vocab_n_tokens(self._vocab))
+        self._model: Any = None
+        self._words: Any = None
+        self._use: ModelUse | None = None  # None: no context is open
+        self._experts: int | None = None  # the loaded weights are used with
+        self._run_with(house)
+        # whoever asks for words, and every grammar, holds the vocabulary: where the model may go, it must not be the model's
+        self._words = self._load_words() if file is not None and file.num_experts else None
+        self._vocab = C.llama_model_get_vocab(self._words or self._model)
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
-        self.streams = self._open_streams()
         self.context = min(plan.context, self.streams.num_cells)
         self.can_trim = not self._cannot_trim(plan)
         fork = plan.lanes.get("fork")
@@ -82,28 +97,78 @@ class LlamaModel:
 
     # --- loading
 
-    def _load(self, config: EngineConfig, on_progress: Callable[[], None]) -> Any:
-        params = C.llama_model_default_params()
-        params.n_gpu_layers = 0
-        params.load_mode = _load_mode(config)
-        params.use_extra_bufts = config.repack
+    def _run_with(self, use: ModelUse) -> None:
+        """Close what runs otherwise, and open it so. Raises MonkError: then nothing is open."""
+        if use == self._use:
+            return
+        self._close_lanes()
+        self._use = None
+        if self._model is None or use.experts != self._experts:
+            self._free_model()  # before the other one comes: two may not fit
+            self._check_memory(use)
+            self._model = self._load(use.experts)
+            self._experts = use.experts
+            self._wardrobe = Wardrobe(self._model, last_log_lines)
+            self.vocab_size = int(C.llama_vocab_n_tokens(C.llama_model_get_vocab(self._model)))
+        self._use = use
+        self.streams = self._open_streams()
+
+    def _load(self, experts: int | None) -> Any:
+        params = self._model_params()
+        params.load_mode = _load_mode(self._config)
+        params.use_extra_bufts = self._config.repack
+        overrides: Any = (C.llama_model_kv_override * 2)()  # the second one ends the list
+        if experts is not None:
+            assert self._file is not None and 1 <= experts <= self._file.num_experts, "llama.cpp would abort"
+            overrides[0].tag = C.LLAMA_KV_OVERRIDE_TYPE_INT
+            overrides[0].key = f"{self._file.architecture}.expert_used_count".encode()
+            overrides[0].value.val_i64 = experts
+            params.kv_overrides = overrides
 
         @C.llama_progress_callback  # type: ignore[untyped-decorator]
         def progress(_share: float, _data: object) -> bool:
-            on_progress()
+            self._on_progress()
             return True
 
         params.progress_callback = progress
-        model = C.llama_model_load_from_file(str(config.model_path).encode(), params)
+        return self._loaded(params)
+
+    def _load_words(self) -> Any:
+        """A handle that has the vocabulary and no weights."""
+        params = self._model_params()
+        params.vocab_only = True
+        return self._loaded(params)
+
+    def _model_params(self) -> Any:
+        params = C.llama_model_default_params()
+        params.n_gpu_layers = 0
+        return params
+
+    def _loaded(self, params: Any) -> Any:
+        model = C.llama_model_load_from_file(str(self._config.model_path).encode(), params)
         if not model:
-            raise ModelUnusable(f"{config.model_path} cannot be loaded: {last_log_lines()}")
+            raise ModelUnusable(f"{self._config.model_path} cannot be loaded: {last_log_lines()}")
         return model
+
+    def _check_memory(self, use: ModelUse) -> None:
+        """More experts than the plan was made for need more room for each token of a batch. Raises MemoryTooSmall."""
+        if self._file is None or self._house == use:
+            return
+        rows = sum(lane.batch for lane in self._plan.lanes.values())
+        extra = extra_expert_bytes(self._file, use.experts, rows)
+        needed, available = self._plan.total_bytes + extra, measured_available_bytes()
+        if extra and needed > available - self._config.memory_reserve_bytes:
+            raise MemoryTooSmall(
+                f"{use.experts} experts need {needed / 2**30:.2f} GiB with the model, {available / 2**30:.2f} GiB are free "
+                f"and {self._config.memory_reserve_bytes / 2**30:.2f} are reserved; use fewer experts or a smaller ubatch",
+                needed_bytes=needed,
+                available_bytes=available,
+            )
 
     def _open_streams(self) -> LlamaLane:
         lane = self.open_lane("stream")
         if lane is None:
-            reason = last_log_lines()
-            C.llama_model_free(self._model)
+            self._use, reason = None, last_log_lines()
             raise ModelUnusable(f"{self._config.model_path}: llama.cpp opens no context with these settings: {reason}")
         return lane
 
@@ -116,7 +181,8 @@ class LlamaModel:
         shape = plan.lanes.get(kind)
         if shape is None:
             return None
-        context = open_context(self._model, config, plan, shape, self._abort_flag)
+        use = self._use or AS_ITS_FILE_SAYS
+        context = open_context(self._model, config, plan, shape, self._abort_flag, use)
         if not context:
             log.warning("llama.cpp opens no such context", extra={"lane": kind, "reason": last_log_lines()})
             return None
@@ -128,8 +194,14 @@ class LlamaModel:
         self._lanes.remove(lane)
         lane.close()
 
-    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
-        self._wardrobe.wear(adapters, self._lanes)
+    def wear(self, adapters: tuple[AdapterUse, ...], use: ModelUse) -> None:
+        try:
+            self._run_with(use)
+            self._wardrobe.wear(adapters, self._lanes)
+        except MonkError:
+            self._run_with(self._house)
+            self._wardrobe.wear((), self._lanes)
+            raise
 
     def _cannot_trim(self, plan: Plan) -> bool:
         recurrent = C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model)
@@ -199,9 +271,20 @@ class LlamaModel:
         if self._closed:
             return
         self._closed = True
+        self._close_lanes()
+        self._free_model()
+        if self._words is not None:
+            C.llama_model_free(self._words)
+
+    def _close_lanes(self) -> None:
         for lane in self._lanes:
             lane.close()
-        C.llama_model_free(self._model)
+        self._lanes.clear()
+
+    def _free_model(self) -> None:
+        if self._model is not None:
+            C.llama_model_free(self._model)
+            self._model = None
 
 
 def requantise(source: Path, target: Path, weights: Weights, threads: int) -> None:

@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from monk.engine.client import AdapterUse, ThoughtRequest
+from monk.engine.client import AdapterUse, ModelUse, ThoughtRequest
 from monk.engine.frames import Image
 from monk.engine.sequence import Guard, Tokens
 
@@ -103,8 +103,12 @@ class Model(Protocol):
         """None when the memory plan has no room for it or llama.cpp refuses."""
         ...
 
-    def wear(self, adapters: tuple[AdapterUse, ...]) -> None:
-        """In all lanes, those opened later too. What they hold must be forgotten. Raises AdapterUnusable: it is bare then."""
+    def wear(self, adapters: tuple[AdapterUse, ...], use: ModelUse) -> None:
+        """In all lanes, those opened later too. What they hold must be forgotten; with other settings than before all lanes are
+        closed, `streams` is a new one, and the others have to be opened again.
+
+        Raises MonkError when it cannot be: the model is bare then, and runs as it does for the house.
+        """
         ...
 
     def piece(self, token: int) -> bytes: ...

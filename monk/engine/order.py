@@ -7,14 +7,15 @@ What a whole known queue allows, from the strongest reason to the weakest:
   deadline about to be missed counts as `URGENT_STEPS`.
 - Urgency: within a rank the nearest of the pressing deadlines first. One that has passed presses no longer: the seconds
   spent on it would make others late as well.
-- Adapter: within a rank, thoughts with the adapter that is loaded. A change empties all slots and forgets what they hold.
+- Wave: within a rank, thoughts of the wave that runs (its adapters, its settings). A change empties all slots and forgets
+  what they hold.
 - Family: thoughts that share at least half of their prompt run back to back, and those whose beginning a slot holds now
   come first: prefill of a shared document is paid once, as long as nothing else has pushed it out.
 - Length: long families and long answers first. Short ones fill the gaps at the end, when a last long thought alone in
   the batch would waste most of every pass over the weights.
 - Arrival.
 
-A caller that cannot mix adapters admits up to the first thought with another one, and lets the slots run empty then.
+A caller that cannot mix waves admits up to the first thought of another one, and lets the slots run empty then.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Waiting:
     priority: int = 0
     waited_seconds: float = 0.0
     deadline_seconds: float | None = None  # left until it; negative when it has passed
-    adapter: str | None = None
+    wave: str | None = None
 
     @cached_property
     def work(self) -> float:
@@ -64,11 +65,11 @@ class Waiting:
 
 
 def order(
-    waiting: Row[Waiting], held: Row[Tokens] = (), adapter: str | None = None, seconds_per_token: float = 0.0
+    waiting: Row[Waiting], held: Row[Tokens] = (), wave: str | None = None, seconds_per_token: float = 0.0
 ) -> list[int]:
     """Positions in `waiting`, the next to be admitted first.
 
-    `held`: what the slots hold or will hold. `adapter`: the one loaded. `seconds_per_token` of a drawn token of one
+    `held`: what the slots hold or will hold. `wave`: the one that runs. `seconds_per_token` of a drawn token of one
     thought; 0 if unknown, and then no deadline presses.
     """
     if len(waiting) < 2:
@@ -87,8 +88,8 @@ def order(
             -ranks[at],
             not pressing,
             (item.deadline_seconds or 0.0) if pressing else 0.0,
-            item.adapter != adapter,
-            adapters[item.adapter],
+            item.wave != wave,
+            waves[item.wave],
             family not in warm,
             -longest[family, ranks[at]],
             family,
@@ -96,7 +97,7 @@ def order(
             item.arrival,
         )
 
-    adapters = _first_arrivals(waiting)
+    waves = _first_arrivals(waiting)
     return sorted(range(len(waiting)), key=key)
 
 
@@ -106,10 +107,10 @@ def overtaking_seconds(priority: int) -> float:
 
 
 def _first_arrivals(waiting: Row[Waiting]) -> dict[str | None, int]:
-    """For each adapter the arrival of its first thought: waves form in that order."""
+    """For each wave the arrival of its first thought: they run in that order."""
     firsts: dict[str | None, int] = {}
     for item in waiting:
-        firsts[item.adapter] = min(item.arrival, firsts.get(item.adapter, item.arrival))
+        firsts[item.wave] = min(item.arrival, firsts.get(item.wave, item.arrival))
     return firsts
 
 

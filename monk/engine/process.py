@@ -56,6 +56,7 @@ class EngineProcess:
         self._last_error: str | None = None
         self._told_reason: str | None = None  # as the log has it: every start may fail for the same
         self._totals = Totals()
+        self._runs_with: dict[str, Any] = {}
         self._rss_bytes = 0
         self._beat_at = time.monotonic()
 
@@ -128,6 +129,8 @@ class EngineProcess:
                 kv=totals.kv(),
                 drafted_tokens=totals.whole("drafted_tokens"),
                 accepted_tokens=totals.whole("accepted_tokens"),
+                runs_with=self._runs_with,
+                waves=totals.whole("waves"),
             )
 
     def stop(self) -> None:
@@ -315,6 +318,7 @@ class EngineProcess:
         with self._lock:
             self._rss_bytes = frame["rss_bytes"]
             counters = frame["counters"]
+            self._runs_with = frame.get("runs_with", {})
             idle = counters is not None and not counters["active"] and not counters["waiting"]
             self._beat_at = time.monotonic() if idle else max(self._beat_at, frame["progress_at"])
             if counters is not None:

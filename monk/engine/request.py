@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from monk.engine.client import Sampling, ThoughtRequest
+from monk.engine.client import Sampling, Thinking, ThoughtRequest
 from monk.errors import ContextTooLong, InvalidInput
 
 MAX_STOP_STRINGS = 16
@@ -33,7 +33,7 @@ def check_request(request: ThoughtRequest, vocab_size: int, context: int) -> Non
     if request.max_tokens < 1:
         raise InvalidInput(f"max_tokens is {request.max_tokens}; at least 1 is needed", param="max_tokens")
     check_length(request, context)
-    for name, ids in (("prompt", request.prompt), ("saved", request.saved)):
+    for name, ids in (("prompt", request.prompt), ("saved", request.saved), *_marks(request)):
         strange = next((token for token in ids if not 0 <= token < vocab_size), None)
         if strange is not None:
             raise InvalidInput(f"{name} has token {strange}; this model knows 0 to {vocab_size - 1}", param=name)
@@ -43,8 +43,39 @@ def check_request(request: ThoughtRequest, vocab_size: int, context: int) -> Non
         )
     if len(request.stop) > MAX_STOP_STRINGS or any(len(word) > MAX_STOP_CHARS for word in request.stop):
         raise InvalidInput(f"at most {MAX_STOP_STRINGS} stop strings of {MAX_STOP_CHARS} characters", param="stop")
+    _check_thinking(request)
     _check_adapters(request)
     _check_sampling(request.sampling, vocab_size)
+
+
+def _marks(request: ThoughtRequest) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    marks = request.thinking
+    return () if marks is None else (("thinking", (*marks.opening, *marks.ending, *marks.closing)),)
+
+
+def _check_thinking(request: ThoughtRequest) -> None:
+    """A part that is ended leaves at least one token for the answer."""
+    marks = request.thinking
+    if marks is None:
+        return
+    if not (marks.opening and marks.ending and marks.closing):
+        raise InvalidInput("a thinking part without marks cannot be followed", param="thinking")
+    if marks.tokens is None:
+        return
+    if marks.tokens < 0:
+        raise InvalidInput(f"{marks.tokens} tokens to think; 0 or more are possible", param="thinking")
+    if not leaves_an_answer(marks, request.max_tokens):
+        raise InvalidInput(
+            f"{marks.tokens} tokens to think and {len(marks.closing)} to end it leave nothing of max_tokens "
+            f"{request.max_tokens} for the answer; raise max_tokens or think less",
+            param="thinking",
+        )
+
+
+def leaves_an_answer(marks: Thinking, max_tokens: int) -> bool:
+    """True if the thinking part can be ended in time for one token of the answer."""
+    opening = 0 if marks.opened else len(marks.opening)
+    return max(marks.tokens or 0, opening) + len(marks.closing) < max_tokens
 
 
 def _check_adapters(request: ThoughtRequest) -> None:

@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from monk.engine.archive import Archive
-from monk.engine.client import FinishReason, ThoughtRequest
+from monk.engine.client import FinishReason, ModelUse, ThoughtRequest
 from monk.engine.counters import Counters
 from monk.engine.lanes import Lanes, RunnerConfig
+from monk.engine.model_use import settled
 from monk.engine.native import Model
 from monk.engine.request import check_request
 from monk.engine.scheduler import Scheduler
@@ -58,6 +59,11 @@ class Runner:
         self._stopping = True
         self._model.request_abort()
         self._inbox.put(lambda: None)
+
+    @property
+    def runs_with(self) -> ModelUse:
+        """What the model runs with at present."""
+        return self._lanes.model_use
 
     # --- the loop
 
@@ -112,6 +118,11 @@ class Runner:
         if request.id in self._by_id:
             self._deliver(request.id, EngineFailed(f"thought {request.id} is running already"))
             return
+        try:
+            request = replace(request, model=settled(request.model, self._config.house, self._config.own))
+        except MonkError as error:
+            self._deliver(request.id, error)
+            return
         twin = next((item for item in self._sequences if item.is_same_as(request)), None)
         if twin is not None:
             self._by_id[request.id] = twin
@@ -140,16 +151,15 @@ class Runner:
         sequence = Sequence.begin(request, self._num_arrived, time.monotonic())
         sequence.guard = self._model.guard_for(request)
         for token in request.saved:
-            sequence.text.push(self._model.piece(token))
-            if sequence.guard is not None:
-                sequence.guard.accept(token)
+            sequence.say(token, self._model.piece(token))
         return sequence
 
     def _finished_by(self, sequence: Sequence) -> FinishReason | None:
         """Why the tokens so far already end the answer."""
         if sequence.text.stopped:
             return "stop"
-        if sequence.num_answered and self._model.is_end(sequence.tokens[-1]):
+        was_forced = sequence.part is not None and sequence.part.forced_last
+        if sequence.num_answered and self._model.is_end(sequence.tokens[-1]) and not was_forced:
             sequence.text.finish()
             return "stop"
         if sequence.remaining <= 0:

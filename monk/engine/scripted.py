@@ -26,15 +26,18 @@ from monk.engine.client import (
     TokenLogprob,
 )
 from monk.engine.mailbox import Mailbox
+from monk.engine.model_use import DENSE, OwnSettings, check
+from monk.engine.part import ThinkingPart
 from monk.engine.request import check_length, check_request
 from monk.engine.sequence import Sequence
 from monk.errors import Conflict, EngineDied, InvalidInput, ModelUnusable, MonkError, Unavailable
 
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|begin|>")
+THINKING_TOKENS = ("<think>", "</think>")  # of an engine that thinks; their text is part of the answer
 FIRST_CONTROL = 256  # ids below are bytes
 END = FIRST_CONTROL + 1
 BEGIN = FIRST_CONTROL + 2
-VOCAB_SIZE = FIRST_CONTROL + len(CONTROL_TOKENS)
+VOCAB_SIZE = FIRST_CONTROL + len(CONTROL_TOKENS) + len(THINKING_TOKENS)
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -52,26 +55,34 @@ def echo(prompt: str, _request: ThoughtRequest) -> str:
 
 
 class ByteVocabulary:
-    """Every byte is a token; three control tokens follow."""
+    """Every byte is a token; the control tokens follow."""
 
     adds_bos = True
 
+    def __init__(self, *, thinks: bool = False) -> None:
+        self.control_tokens = (*CONTROL_TOKENS, *(THINKING_TOKENS if thinks else ()))
+
     def tokenize(self, text: str, *, control: bool, add_special: bool) -> list[int]:
+        names = self.control_tokens if control else ()
         ids = [BEGIN] if add_special else []
         while text:
-            token = next((name for name in CONTROL_TOKENS if control and text.startswith(name)), None)
+            token = next((name for name in names if text.startswith(name)), None)
             if token is not None:
-                ids.append(FIRST_CONTROL + CONTROL_TOKENS.index(token))
+                ids.append(FIRST_CONTROL + names.index(token))
                 text = text[len(token) :]
             else:
-                places = [at for name in CONTROL_TOKENS if control and (at := text.find(name)) > 0]
+                places = [at for name in names if (at := text.find(name)) > 0]
                 end = min(places, default=len(text))
                 ids += text[:end].encode("utf-8", "replace")
                 text = text[end:]
         return ids
 
     def piece(self, token: int) -> bytes:
-        return bytes([token]) if token < FIRST_CONTROL else b""
+        return bytes([token]) if token < FIRST_CONTROL else self.name_of(token).encode() * (token > BEGIN)
+
+    def name_of(self, token: int) -> str:
+        """A control token as it is spelled."""
+        return (*CONTROL_TOKENS, *THINKING_TOKENS)[token - FIRST_CONTROL]
 
     def bos_text(self) -> str:
         return "<|begin|>"
@@ -80,8 +91,8 @@ class ByteVocabulary:
 class ScriptedEngine:
     """An `EngineClient`. `answer(prompt_text, request)` is what the "model" says; it must be a pure function.
 
-    `load_error` makes it an engine whose model cannot be loaded. `die()` kills it as SIGKILL would; it comes back by
-    itself.
+    `load_error` makes it an engine whose model cannot be loaded; `thinks` one that marks its thinking as Qwen3 does. `die()`
+    kills it as SIGKILL would; it comes back by itself.
     """
 
     def __init__(
@@ -93,13 +104,16 @@ class ScriptedEngine:
         context: int = 4096,
         slots: int = 16,
         load_error: ModelUnusable | None = None,
+        thinks: bool = False,
+        own: OwnSettings = DENSE,
     ) -> None:
         self._answer = answer
+        self._own = own
         self._delay = token_delay_seconds
         self._restart_seconds = restart_seconds
         self._load_error = load_error
-        self._vocabulary = ByteVocabulary()
-        self._card = make_card(context, slots)
+        self._vocabulary = ByteVocabulary(thinks=thinks)
+        self._card = make_card(context, slots, self._vocabulary.control_tokens)
         self._lock = threading.Condition()
         self._state: EngineState = "off"
         self._thoughts: dict[str, _Thought] = {}
@@ -139,7 +153,7 @@ class ScriptedEngine:
 
     def tokenize(self, segments: list[Segment], *, add_bos: bool = True) -> list[int]:
         self.card()
-        return words.tokenize(self._vocabulary, segments, CONTROL_TOKENS, add_bos)
+        return words.tokenize(self._vocabulary, segments, self._card.control_tokens, add_bos)
 
     def detokenize(self, ids: list[int]) -> str:
         self.card()
@@ -213,15 +227,18 @@ class ScriptedEngine:
 
     def _begin(self, request: ThoughtRequest, mailbox: Mailbox) -> _Thought:
         check_request(request, VOCAB_SIZE, self._card.context)
+        check(request.model, self._own)
         if request.sampling.grammar is not None and "root" not in request.sampling.grammar:
             raise InvalidInput("grammar is not valid GBNF: it has no root", param="grammar")
         self.requests.append(request)
-        script = [*self._answer(self._text_of(request.prompt), request).encode(), END]
-        return _Thought(request, mailbox, script, self._vocabulary)
+        answer = self._answer(self._text_of(request.prompt), request)
+        script = self._vocabulary.tokenize(answer, control=request.thinking is not None, add_special=False)
+        return _Thought(request, mailbox, _in_time([*script, END], request), self._vocabulary)
 
     def _text_of(self, prompt: tuple[int, ...]) -> str:
         """Control tokens shown by name, so that scripts can tell who speaks."""
-        pieces = (bytes([t]) if t < FIRST_CONTROL else CONTROL_TOKENS[t - FIRST_CONTROL].encode() for t in prompt)
+        name_of = self._vocabulary.name_of
+        pieces = (bytes([t]) if t < FIRST_CONTROL else name_of(t).encode() for t in prompt)
         return b"".join(pieces).decode("utf-8", "replace")
 
     def _cancel(self, thought_id: str) -> None:
@@ -266,7 +283,7 @@ class _Thought:
         self._script = script
         self._vocabulary = vocabulary
         for token in request.saved:
-            self.sequence.text.push(vocabulary.piece(token))
+            self.sequence.say(token, vocabulary.piece(token))
 
     def prefill(self) -> None:
         sequence = self.sequence
@@ -287,7 +304,7 @@ class _Thought:
             return "stop"
         sequence.tokens.append(token)
         sequence.num_decoded += 1
-        text = sequence.text.push(self._vocabulary.piece(token))
+        text = sequence.say(token, self._vocabulary.piece(token))
         certain = (TokenLogprob(0.0, ((token, 0.0),)),) if sequence.request.sampling.logprobs else ()
         self.mailbox.put(NewTokens((token,), text, certain))
         return None
@@ -300,7 +317,28 @@ class _Thought:
         self.mailbox.put(finished)
 
 
-def make_card(context: int, slots: int) -> ModelCard:
+def _in_time(script: list[int], request: ThoughtRequest) -> list[int]:
+    """The script as it is said under a thinking budget: what comes after its limit and before its own end is left out."""
+    if request.thinking is None:
+        return script
+    part, said, rest = ThinkingPart(request.thinking), list[int](), list(script)
+    while rest or part.forced is not None:
+        forced = part.forced
+        if forced is not None and not part.was_cut:
+            rest = _behind(rest, request.thinking.ending)
+        said.append(rest.pop(0) if forced is None else forced)
+        part.push(said[-1])
+    return said
+
+
+def _behind(script: list[int], ending: tuple[int, ...]) -> list[int]:
+    """What a script says behind its thinking; nothing more if it never ends."""
+    size = len(ending)
+    ends = (at + size for at in range(len(script)) if tuple(script[at : at + size]) == ending)
+    return script[next(ends, len(script) - 1) :]
+
+
+def make_card(context: int, slots: int, control_tokens: tuple[str, ...]) -> ModelCard:
     return ModelCard(
         name="scripted",
         path="",
@@ -316,5 +354,5 @@ def make_card(context: int, slots: int) -> ModelCard:
         chat_template=TEMPLATE,
         bos="<|begin|>",
         eos="<|im_end|>",
-        control_tokens=CONTROL_TOKENS,
+        control_tokens=control_tokens,
     )

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monk.engine.client import Finished, FinishReason, ThoughtRequest, TokenLogprob, wave_of
+from monk.engine.part import ThinkingPart
 from monk.engine.text import TextStream
 
 Tokens = npt.NDArray[np.int32]
@@ -53,6 +54,7 @@ class Sequence:
     order: int = 0  # place in the line of arrivals
     arrived_at: float = 0.0  # monotonic
     guard: Guard | None = None
+    part: ThinkingPart | None = None  # for a model that marks one
     lane: LaneName | None = None  # None: waiting
     slot: int = -1
     computed: int = 0  # leading tokens whose KV is in the slot
@@ -75,8 +77,9 @@ class Sequence:
     def begin(cls, request: ThoughtRequest, order: int = 0, arrived_at: float = 0.0) -> Sequence:
         tokens = [*request.prompt, *request.saved]
         listeners = [Listener(request.id, is_first=True)]
-        wave = wave_of(request.adapters)
-        return cls(request, tokens, TextStream(request.stop), listeners, wave, order, arrived_at)
+        wave = wave_of(request.adapters, request.model)
+        part = None if request.thinking is None else ThinkingPart(request.thinking)
+        return cls(request, tokens, TextStream(request.stop), listeners, wave, order, arrived_at, part=part)
 
     @property
     def id(self) -> str:
@@ -108,6 +111,18 @@ class Sequence:
         answer = self.tokens[self.target :]
         return np.concatenate([self._asked, np.asarray(answer, np.int32)]) if answer else self._asked
 
+    @property
+    def forced(self) -> int | None:
+        """The next token, where it is not the model's to choose."""
+        return None if self.part is None else self.part.forced
+
+    def say(self, token: int, piece: bytes) -> str:
+        """Text, grammar and thinking part behind one more token of the answer; returns the text it releases."""
+        is_answer = self.part is None or not self.part.push(token)
+        if self.guard is not None and is_answer:
+            self.guard.accept(token)
+        return self.text.push(piece, listens=is_answer)
+
     def is_same_as(self, request: ThoughtRequest) -> bool:
         """True if the request's answer is this one's, token by token."""
         return _what_counts(self.request) == _what_counts(request)
@@ -129,7 +144,8 @@ class Sequence:
 def _what_counts(request: ThoughtRequest) -> tuple[object, ...]:
     """All that shapes the answer, the cheapest to compare first."""
     sampling = replace(request.sampling, seed=0) if request.sampling.temperature == 0.0 else request.sampling
-    return request.max_tokens, wave_of(request.adapters), sampling, request.stop, request.saved, request.prompt
+    wave = wave_of(request.adapters, request.model)
+    return request.max_tokens, wave, sampling, request.stop, request.thinking, request.saved, request.prompt
 
 
 def common_prefix(left: Tokens, right: Tokens) -> int:

@@ -23,11 +23,13 @@ class TextStream:
     def text(self) -> str:
         return "".join(self._released)
 
-    def push(self, piece: bytes) -> str:
-        """Add one token's bytes; returns the text this releases, possibly none."""
+    def push(self, piece: bytes, *, listens: bool = True) -> str:
+        """Add one token's bytes; returns the text this releases, possibly none. `listens`: stop strings count here."""
         if self.stopped:
             return ""
         self._held += self._decoder.decode(piece)
+        if not listens:
+            return self._release(len(self._held))
         end = self._first_stop()
         if end is not None:
             self.stopped = True

@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from monk.engine import sampler
-from monk.engine.client import FinishReason, Message, NewTokens, PrefillProgress
+from monk.engine.client import FinishReason, Message, NewTokens, PrefillProgress, Sampling
 from monk.engine.counters import Counters
 from monk.engine.native import Logits
 from monk.engine.sequence import Listener, Sequence
@@ -45,7 +45,7 @@ class Voice:
 
     def draw(self, sequences: list[Sequence], logits: Logits) -> None:
         """One new token for each sequence from its row of logits: [sequences, vocab]."""
-        plain = [row for row, item in enumerate(sequences) if sampler.is_plain_greedy(item.request.sampling)]
+        plain = [row for row, item in enumerate(sequences) if _is_plain(item)]
         likeliest = sampler.greedy(logits if len(plain) == len(sequences) else logits[plain]) if plain else []
         chosen = dict(zip(plain, likeliest, strict=True))
         for row, sequence in enumerate(sequences):
@@ -62,10 +62,10 @@ class Voice:
 
         logits: [1 + guesses, vocab]. Each accepted guess counts as computed.
         """
-        plain = sampler.is_plain_greedy(sequence.request.sampling)
-        likeliest = sampler.greedy(logits) if plain else []
+        likeliest = sampler.greedy(logits) if sampler.is_plain_greedy(sequence.request.sampling) else []
         try:
             for row in range(len(guesses) + 1):
+                plain = _is_plain(sequence)
                 choice = sampler.Choice(likeliest[row]) if plain else self._choose(sequence, logits[row])
                 if choice is None or not self._append(sequence, choice) or guesses[row : row + 1] != [choice.token]:
                     return
@@ -74,10 +74,16 @@ class Voice:
             self.fail(sequence, error)
 
     def _choose(self, sequence: Sequence, logits: Logits) -> sampler.Choice | None:
-        """A drawn token; None if the thought ended instead."""
-        sampling = sequence.request.sampling
+        """A drawn token, or the one that is forced; None if the thought ended instead."""
+        sampling, part = sequence.request.sampling, sequence.part
         recent = sequence.tokens[-sampling.repeat_last_n :] if sampling.repeat_last_n > 0 else []
         try:
+            if part is not None and part.forced is not None:
+                return _forced(part.forced, logits, sampling)
+            if part is not None and part.is_open and sequence.guard is not None:
+                free = sampler.choose(logits, sampling, recent, sequence.num_answered)
+                if part.takes(free.token):
+                    return free  # the grammar is the answer's
             return sampler.choose(logits, sampling, recent, sequence.num_answered, sequence.guard)
         except sampler.NothingAllowed:
             self.end(sequence, "stop")
@@ -85,16 +91,14 @@ class Voice:
 
     def _append(self, sequence: Sequence, choice: sampler.Choice) -> bool:
         """True if the thought goes on behind this token."""
-        if self._vocabulary.is_end(choice.token):
+        if self._vocabulary.is_end(choice.token) and choice.token != sequence.forced:
             self.end(sequence, "stop")
             return False
-        if sequence.guard is not None:
-            sequence.guard.accept(choice.token)
         sequence.tokens.append(choice.token)
         sequence.num_decoded += 1
         self._counters.decode_tokens += 1
         sequence.unsent_ids.append(choice.token)
-        sequence.unsent_text.append(sequence.text.push(self._vocabulary.piece(choice.token)))
+        sequence.unsent_text.append(sequence.say(choice.token, self._vocabulary.piece(choice.token)))
         if choice.logprob is not None:
             sequence.unsent_logprobs.append(choice.logprob)
         if sequence.text.stopped:
@@ -162,6 +166,18 @@ class Voice:
         sequence.sent_text += text
         sequence.sent_logprobs += sequence.unsent_logprobs
         sequence.unsent_ids, sequence.unsent_text, sequence.unsent_logprobs = [], [], []
+
+
+def _is_plain(sequence: Sequence) -> bool:
+    """True if the likeliest token is the next one, without a closer look."""
+    return sequence.forced is None and sampler.is_plain_greedy(sequence.request.sampling)
+
+
+def _forced(token: int, logits: Logits, sampling: Sampling) -> sampler.Choice:
+    """The token whatever the logits say; its logprob is what the model thought of it."""
+    if not sampling.logprobs:
+        return sampler.Choice(token)
+    return sampler.choose(logits, Sampling(logit_bias={token: np.inf}, logprobs=sampling.logprobs), (), 0)
 
 
 def repeated(logits: Logits, times: int) -> Logits:

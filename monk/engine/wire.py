@@ -19,9 +19,11 @@ from monk.engine.client import (
     Finished,
     Message,
     ModelCard,
+    ModelUse,
     NewTokens,
     PrefillProgress,
     Sampling,
+    Thinking,
     ThoughtRequest,
     TokenLogprob,
 )
@@ -89,12 +91,21 @@ def request_from_json(frame: Frame) -> ThoughtRequest:
         max_tokens=frame["max_tokens"],
         sampling=Sampling(**sampling),
         stop=tuple(frame["stop"]),
+        thinking=_thinking_from_json(frame["thinking"]),
+        model=ModelUse(**frame["model"]),
         saved=tuple(frame["saved"]),
         adapters=tuple(AdapterUse(**adapter) for adapter in frame["adapters"]),
         group=frame["group"],
         priority=frame["priority"],
         deadline_seconds=frame["deadline_seconds"],
     )
+
+
+def _thinking_from_json(fields: Frame | None) -> Thinking | None:
+    if fields is None:
+        return None
+    marks = {name: tuple(fields[name]) for name in ("opening", "ending", "closing")}
+    return Thinking(**marks, opened=fields["opened"], tokens=fields["tokens"])
 
 
 def message_to_json(message: Message) -> list[Any]:

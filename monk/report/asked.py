@@ -47,7 +47,10 @@ def asked(job: Job, costs: Costs, num_steps: int, time: Time) -> dict[str, Any]:
         "errors": job.errors,
         "late_by_seconds": job.late_by_seconds,
         "adapter": one_line(job.adapter) or None,
+        "model": harmless(job.model),
         "steps": num_steps,
+        "budget": harmless(job.budget),
+        "used_seconds": job.used_seconds,
         "cost": asdict(costs),
     }
 
@@ -61,6 +64,7 @@ def outcome(job: Job, samples: list[Sample]) -> dict[str, Any]:
         for part in _dicts(result.get("parts"))
     ]
     told["reasoning"] = cut(plain(result.get("reasoning")), SAMPLE_CHARACTERS) or None
+    told["thinking_cut"] = bool(result.get("thinking_cut"))
     told["votes"] = [
         {"answer": one_line(vote.get("answer"), 300), "count": _whole(vote.get("count")) or 0}
         for vote in _dicts(result.get("votes"))

@@ -13,13 +13,14 @@ meaning of one changes only with the schema's number.
     counts                   done, failed, cancelled, left; of these running, queued, waiting; not_told (beyond the list's limit)
     done[] failed[] cancelled[] left[]      jobs, most important first; each has
         id, kind, state, question, question_characters, questions[], document, tags, priority, asked_at, started_at,
-        ended_at, deadline, took_seconds, attempts, errors, late_by_seconds, adapter, steps
+        ended_at, deadline, took_seconds, attempts, errors, late_by_seconds, adapter, model, steps, budget
+        used_seconds         it has run, in all attempts
         cost                 thoughts, prompt_tokens, prefilled_tokens, decoded_tokens, prefill_seconds, decode_seconds,
-                             resumes, cut_by_limit
+                             resumes, cut_by_limit, cut_by_minutes
         done                 answer (Markdown), answer_characters, found, citations[] {file, page, line, quote, verified,
                              passage},
                              unsupported[], parts[] {question and the five before}, votes[] {answer, count}, decided_by,
-                             num_samples, best_sample (from 0), samples[], reasoning
+                             num_samples, best_sample (from 0), samples[], reasoning, thinking_cut
         failed               error {code, message, param}, what_to_do
         left                 position (jobs that go first), starts_at, ends_at (forecast), ready_at, last_error
     corpus                   embedding_model, documents, passages, num_unreadable, unreadable[] {file, reason, new};

@@ -87,7 +87,7 @@ def _folds(job: Data) -> list[Fold]:
     folds = [Fold("Reasoning", job["reasoning"])] if job["reasoning"] else []
     for place, sample in enumerate(job["samples"]):
         chosen = ", chosen" if sample["name"] == "sample" and sample["sample"] == job["best_sample"] else ""
-        ended = ", cut at its limit" if sample["ended_by"] == "length" else ""
+        ended = {"length": ", cut at its limit", "minutes": ", cut by time"}.get(sample["ended_by"], "")
         title = (
             f"Thought {place + 1} ({sample['name']}, {words.count(sample['decoded_tokens'], 'token')}{ended}{chosen})"
         )
@@ -190,9 +190,15 @@ def _remarks(job: Data, until: datetime) -> list[str]:
         remarks.append(f"Deadline {words.moment(_time(job['deadline']), until)}.")
     if job["adapter"]:
         remarks.append(f"Adapter {job['adapter']}.")
+    if model := job.get("model"):
+        remarks.append(f"Run with {', '.join(f'{name} {value:g}' for name, value in model.items())}.")
     if job["errors"] or job["attempts"] > 1:
         errors = f", {words.count(job['errors'], 'error')}" if job["errors"] else ""
         remarks.append(f"{words.count(job['attempts'], 'attempt')}{errors}.")
+    if minutes := (job.get("budget") or {}).get("minutes"):
+        remarks.append(f"Budget {words.duration(60 * minutes)}, used {words.duration(job['used_seconds'])}.")
+    if job.get("thinking_cut"):
+        remarks.append("Its thinking was ended by the budget; then it answered.")
     if cost["resumes"]:
         remarks.append(f"Cut {words.times(cost['resumes'])}, and went on.")
     if cost["cut_by_limit"]:
@@ -200,6 +206,8 @@ def _remarks(job: Data, until: datetime) -> list[str]:
         remarks.append(
             f"{thoughts} ended at the token limit, not by {'itself' if cost['cut_by_limit'] == 1 else 'themselves'}."
         )
+    if cost.get("cut_by_minutes"):
+        remarks.append(f"{words.count(cost['cut_by_minutes'], 'thought')} ended when the minutes were used up.")
     return remarks
 
 

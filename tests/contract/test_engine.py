@@ -15,6 +15,7 @@ from monk.engine import embedded
 from monk.engine.client import (
     EngineClient,
     Finished,
+    ModelUse,
     NewTokens,
     PrefillProgress,
     Sampling,
@@ -286,6 +287,8 @@ def test_bad_thoughts_leave_their_neighbours_alone(engine: EngineClient) -> None
         replace(good, id="bad-bias", sampling=Sampling(logit_bias={10_000_000: 1.0})),
         replace(good, id="bad-temperature", sampling=Sampling(temperature=-1.0)),
         replace(good, id="bad-empty", prompt=()),
+        replace(good, id="bad-experts", model=ModelUse(experts=4)),
+        replace(good, id="bad-rope", model=ModelUse(rope_freq_base=0.0)),
     ]
 
     stream = engine.think(good)

@@ -76,11 +76,16 @@ def test_a_question_is_submitted_listed_and_shown(house: House) -> None:
 def test_everything_about_a_job_can_be_given(house: House) -> None:
     job = house.json(
         *("submit", "Think.", "--kind", "think", "--priority", "5", "--not-before", "1h", "--deadline", "2d"),
-        *("--tokens", "900", "--minutes", "1.5", "--samples", "3", "--seed", "7", "--tag", "a", "--tag", "b"),
+        *("--tokens", "900", "--minutes", "1.5", "--samples", "3", "--thinking", "0.5", "--seed", "7"),
+        *("--experts", "4", "--yarn-factor", "2", "--tag", "a", "--tag", "b"),
     )
 
     assert job["state"] == "waiting" and job["kind"] == "think" and job["priority"] == 5 and job["seed"] == 7
-    assert job["budget"] == {"tokens": 900, "minutes": 1.5, "samples": 3} and job["tags"] == ["a", "b"]
+    assert job["budget"] == {"tokens": 900, "minutes": 1.5, "samples": 3, "thinking": 0.5} and job["tags"] == ["a", "b"]
+    assert job["model"] == {"experts": 4, "yarn_factor": 2.0}
+    shown = house.monk("show", job["id"])
+    assert "  model      experts 4, yarn_factor 2\n" in shown
+    assert "  budget     900 tokens, 1.5 minutes, 3 samples, 0.5 thinking, 0.0 minutes used\n" in shown
 
 
 def test_the_same_key_gives_the_same_job(house: House) -> None:

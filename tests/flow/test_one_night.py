@@ -192,7 +192,7 @@ def test_a_budget_of_minutes_ends_a_thought_with_what_it_has(daemon: Daemon) -> 
     wait_state(daemon, job_id, "done")
 
     result = daemon.services.queue.get(job_id).result or {}
-    assert result["finish_reason"] == "length"
+    assert result["finish_reason"] == "minutes"
     assert STORY.startswith(result["answer"])
 
 

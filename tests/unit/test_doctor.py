@@ -150,6 +150,16 @@ def test_the_embedded_model_is_described_and_fits(home: Path) -> None:
     assert plan.state == "ok" and "slots of" in plan.text
 
 
+def test_settings_the_model_cannot_run_with_are_a_failure_with_a_way_out(home: Path) -> None:
+    checks = dict(doctor._checks(quick=True))
+
+    dense = only(doctor._guarded("model", checks["model"], settings(home, experts=4)))
+    stretched = only(doctor._guarded("model", checks["model"], settings(home, yarn_factor=2.0)))
+
+    assert dense.state == "fail" and "it is dense" in dense.text and dense.remedy == "leave experts out"
+    assert stretched.state == "ok" and stretched.text.endswith("yarn_factor 2")
+
+
 def test_what_was_measured_is_told_with_what_of_it_is_in_force(home: Path) -> None:
     from monk.daemon import engine_config
     from monk.doctor import model

@@ -31,9 +31,9 @@ def test_equal_thoughts_are_served_as_they_came() -> None:
 
 
 def test_priority_comes_before_everything_that_would_be_cheaper() -> None:
-    line = [waiting(0, document=1, adapter="law", max_new_tokens=900), waiting(1, document=2, priority=1)]
+    line = [waiting(0, document=1, wave="law", max_new_tokens=900), waiting(1, document=2, priority=1)]
 
-    assert order(line, held=[prompt(1)], adapter="law") == [1, 0]
+    assert order(line, held=[prompt(1)], wave="law") == [1, 0]
 
 
 def test_a_pressing_deadline_lifts_a_thought_but_not_above_the_owner_s_clear_word() -> None:
@@ -55,11 +55,11 @@ def test_a_deadline_that_is_far_or_gone_does_not_press() -> None:
         assert order([waiting(0), waiting(1, 100, deadline_seconds=seconds)], seconds_per_token=0.1) == [0, 1]
 
 
-def test_the_loaded_adapter_is_used_up_before_another_is_loaded() -> None:
-    line = [waiting(0, 1, adapter="law"), waiting(1, 1), waiting(2, 1, adapter="law"), waiting(3, 1, adapter="tax")]
+def test_the_running_wave_is_used_up_before_another_begins() -> None:
+    line = [waiting(0, 1, wave="law"), waiting(1, 1), waiting(2, 1, wave="law"), waiting(3, 1, wave="tax")]
 
-    assert order(line, adapter="tax") == [3, 0, 2, 1]
-    assert order(line, adapter=None) == [1, 0, 2, 3]
+    assert order(line, wave="tax") == [3, 0, 2, 1]
+    assert order(line, wave=None) == [1, 0, 2, 3]
 
 
 def test_questions_on_one_document_run_back_to_back() -> None:
@@ -94,8 +94,8 @@ def test_waiting_wins_over_what_is_cheaper() -> None:
 
 
 THOUGHTS = st.builds(
-    lambda document, question, priority, deadline, adapter, new: waiting(
-        1, document, question, priority=priority, deadline_seconds=deadline, adapter=adapter, max_new_tokens=new
+    lambda document, question, priority, deadline, wave, new: waiting(
+        1, document, question, priority=priority, deadline_seconds=deadline, wave=wave, max_new_tokens=new
     ),
     st.integers(0, 3),
     st.integers(0, 9),
@@ -110,7 +110,7 @@ MOMENTS = st.floats(0, 4 * 200 * AGEING_SECONDS)
 @given(st.lists(THOUGHTS, max_size=12))
 @settings(deadline=None, max_examples=100)
 def test_everyone_is_in_the_order_once(line: list[Waiting]) -> None:
-    assert sorted(order(line, adapter="law", seconds_per_token=0.5)) == list(range(len(line)))
+    assert sorted(order(line, wave="law", seconds_per_token=0.5)) == list(range(len(line)))
 
 
 @given(THOUGHTS, st.lists(st.tuples(THOUGHTS, MOMENTS), min_size=1, max_size=8), MOMENTS)
@@ -122,7 +122,7 @@ def test_nobody_who_comes_late_enough_gets_before_a_thought_whatever_it_is(
     line = [replace(thought, arrival=0, waited_seconds=waited)]
     line += [replace(item, arrival=1, waited_seconds=min(moment, waited)) for item, moment in others]
 
-    placed = order(line, held=[prompt(1)], adapter="tax", seconds_per_token=0.5)
+    placed = order(line, held=[prompt(1)], wave="tax", seconds_per_token=0.5)
 
     for at in placed[: placed.index(0)]:
         assert line[0].waited_seconds - line[at].waited_seconds < overtaking_seconds(thought.priority)

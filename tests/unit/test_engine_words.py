@@ -17,6 +17,7 @@ from monk.engine.client import (
     PrefillProgress,
     Sampling,
     Segment,
+    Thinking,
     ThoughtRequest,
     TokenLogprob,
 )
@@ -100,7 +101,13 @@ def test_a_frame_of_absurd_length_breaks_the_channel() -> None:
 
 def test_requests_and_errors_cross_the_wire() -> None:
     request = ThoughtRequest(
-        "t", (1, 2), 9, Sampling(logit_bias={7: -1.5}, json_schema={"type": "object"}), ("x",), (3,)
+        "t",
+        (1, 2),
+        9,
+        Sampling(logit_bias={7: -1.5}, json_schema={"type": "object"}),
+        ("x",),
+        (3,),
+        thinking=Thinking((1,), (2,), (3, 2), opened=True, tokens=4),
     )
     error = ContextTooLong("too long", param="prompt", num_tokens=9, limit_tokens=4)
 

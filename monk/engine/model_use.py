@@ -1,0 +1,114 @@
+"""Settings a model runs with, against what its file says: which are possible, which mean the same, which win.
+
+llama.cpp aborts the process on an expert count it does not like and takes any rope setting without a word, so both are
+checked here, before a thought or a setting comes near it. Arithmetic over plain values.
+
+    job ──over──▶ house (monk.toml) ──over──▶ the model's file
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from monk.engine.client import ModelUse
+from monk.engine.gguf_file import GgufFile
+from monk.errors import InvalidInput
+
+RANGES: dict[str, tuple[float, float]] = {
+    "experts": (1, 4096),
+    "rope_freq_base": (1.0, 1e12),
+    "rope_freq_scale": (1 / 1024, 16.0),
+    "yarn_factor": (1.0, 1024.0),
+    "yarn_original_context": (64, 1 << 24),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSettings:
+    """What a model's file says. The defaults are those of a dense model."""
+
+    num_experts: int = 0
+    experts: int = 0  # used for each token
+    rope_freq_base: float = 10000.0
+    is_scaled: bool = False  # the file brings a rope scaling of its own
+
+    @classmethod
+    def of(cls, file: GgufFile) -> OwnSettings:
+        rope = f"{file.architecture}.rope"
+        scaled = any(file.metadata.get(f"{rope}.{key}") for key in ("scaling.factor", "scaling.type", "scale_linear"))
+        base = file.metadata.get(f"{rope}.freq_base", 10000.0)
+        return cls(file.num_experts, file.number("expert_used_count"), float(base), scaled)
+
+
+DENSE = OwnSettings()
+
+
+def told(use: ModelUse) -> dict[str, Any]:
+    """Those that are set, by name."""
+    return {name: value for name, value in asdict(use).items() if value is not None}
+
+
+def check_ranges(use: ModelUse) -> None:
+    """What can be said without the model's file. Raises InvalidInput with name, value and way out."""
+    for name, value in told(use).items():
+        low, high = RANGES[name]
+        if not math.isfinite(value) or not low <= value <= high:
+            raise InvalidInput(f"{name} is {value:g}; it must be from {low:g} to {high:g}", param=f"model.{name}")
+    if use.yarn_factor is not None and use.rope_freq_scale is not None:
+        raise InvalidInput(
+            "yarn_factor and rope_freq_scale both stretch the positions; give one of them", param="model.yarn_factor"
+        )
+    if use.yarn_original_context is not None and use.yarn_factor is None:
+        raise InvalidInput(
+            "yarn_original_context says what yarn_factor stretches; give yarn_factor too",
+            param="model.yarn_original_context",
+        )
+
+
+def check(use: ModelUse, own: OwnSettings) -> None:
+    """Raises InvalidInput for what this model cannot run with."""
+    check_ranges(use)
+    if use.experts is None:
+        return
+    if not own.num_experts:
+        raise InvalidInput(
+            f"experts is {use.experts}, and this model has none: it is dense; leave experts out", param="model.experts"
+        )
+    if use.experts > own.num_experts:
+        raise InvalidInput(
+            f"experts is {use.experts}; this model has {own.num_experts} and uses {own.experts} by itself, so give 1 to "
+            f"{own.num_experts}",
+            param="model.experts",
+        )
+
+
+def over(wanted: ModelUse, house: ModelUse) -> ModelUse:
+    """`wanted`, and the house's where it says nothing. Ways to stretch positions exclude each other."""
+    if wanted.yarn_factor is not None:
+        house = replace(house, rope_freq_scale=None, yarn_factor=None, yarn_original_context=None)
+    if wanted.rope_freq_scale is not None:
+        house = replace(house, yarn_factor=None, yarn_original_context=None)
+    return replace(house, **told(wanted))
+
+
+def settled(wanted: ModelUse, house: ModelUse, own: OwnSettings) -> ModelUse:
+    """What is set other than the file says: equal ways to run are equal values. Raises InvalidInput."""
+    use = over(wanted, house)
+    check(use, own)
+    if use.experts == own.experts:
+        use = replace(use, experts=None)
+    if use.rope_freq_base == own.rope_freq_base:
+        use = replace(use, rope_freq_base=None)
+    if not own.is_scaled and use.rope_freq_scale == 1.0:
+        use = replace(use, rope_freq_scale=None)
+    return use
+
+
+def extra_expert_bytes(file: GgufFile, experts: int | None, rows: int) -> int:
+    """What the activations of more experts than the file's own take in batches of so many rows together."""
+    if experts is None:
+        return 0
+    more = max(0, experts - file.number("expert_used_count"))
+    return 4 * rows * more * (2 * file.number("expert_feed_forward_length") + file.embedding_length)

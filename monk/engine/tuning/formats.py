@@ -28,7 +28,7 @@ TYPE_IDS: dict[Weights, int] = {"F16": 1, "Q8_0": 8, "Q4_0": 2}
 FREE_BYTES = 2 << 30  # that a copy must leave
 OVERHEAD = 1.1  # embeddings and vocabulary may stay wider
 TURNS = 3
-LEAST_SECONDS = 10.0  # for one of them in one turn; most need a third of it
+LEAST_SECONDS = 20.0  # for one of them in one turn, at most; on a quiet machine most need a tenth of it
 DEPTH, PIECE = 256, 128  # weights do not care for the context
 
 

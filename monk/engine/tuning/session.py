@@ -29,7 +29,7 @@ LATE_SECONDS = 30.0  # and so does one that goes on so long after its time; an a
 WIDTHS = (1, 2, 4, 8, 16, 32, 64)
 CHUNKS = (64, 128, 256, 512, 1024)
 KV_TYPES = (("q8_0", "f16", False), ("q8_0", "q8_0", True))
-SHORT_WIDTHS, SHORT_CHUNKS = (8, 32), (128, 256, 512)
+SHORT_WIDTHS, SHORT_CHUNKS = (8, 16), (128, 256, 512)
 ROUNDS, SHORT_ROUNDS = (2, 3, 5), (2, 3)
 
 Told = Callable[[wire.Frame], None]

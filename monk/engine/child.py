@@ -26,7 +26,7 @@ from monk.engine.client import AS_ITS_FILE_SAYS, Message, ModelCard, ModelUse, S
 from monk.engine.config import EngineConfig
 from monk.engine.model_use import OwnSettings, settled, told
 from monk.engine.relay import Relay
-from monk.engine.tuning.force import in_force
+from monk.engine.tuning.force import in_force, prices
 from monk.engine.tuning.record import fill
 from monk.engine.tuning.tuner import known_or_measured
 from monk.errors import EngineFailed, InvalidInput, ModelUnusable, MonkError
@@ -152,6 +152,7 @@ class Child:
             in_place=plan.in_place,
             speculates=config.speculation == "auto",
             flash_attention=plan.flash_attention,
+            **prices(record),
             own=own,
             house=house,
         )

@@ -14,7 +14,7 @@ import numpy as np
 
 from monk.engine.counters import Counters
 from monk.engine.frames import Image
-from monk.engine.grouping import Candidate, best_width, mean_own, own_cells
+from monk.engine.grouping import Candidate, Prices, best_width, mean_own, own_cells
 from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall
 from monk.engine.native import NO_ROOM, Lane
@@ -40,12 +40,12 @@ class Forks(Hall):
         counters: Counters,
         guessing: Guessing,
         longest_suffix: int,
-        weight_cells: float,
+        prices: Prices,
         send_back: Callable[[Sequence], None],
     ) -> None:
         super().__init__(lane, range(1, lane.num_sequences), scheduler, voice, counters, guessing)
         self._longest_suffix = longest_suffix
-        self._weight_cells = weight_cells
+        self._prices = prices
         self._send_back = send_back
         self._shared: Tokens = np.zeros(0, np.int32)
         self._is_ready = False  # sequence 0 holds them
@@ -104,7 +104,7 @@ class Forks(Hall):
 
     def _best_width(self, sequence: Sequence) -> int:
         members = [Candidate(item.row, item.remaining) for item in [*self.owners, sequence]]
-        return best_width(mean_own(members, len(self._shared)), len(self._slots), self._weight_cells)
+        return best_width(mean_own(members, len(self._shared)), len(self._slots), self._prices)
 
     def join(self, sequence: Sequence) -> None:
         self._sit_down(sequence)

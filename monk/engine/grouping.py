@@ -28,6 +28,14 @@ ANSWER_SHARE = 0.5  # of max_tokens, taken as the average length a thought has w
 
 
 @dataclass(frozen=True, slots=True)
+class Prices:
+    """What decides on this host and for this model. `weight_cells`: W above; `cell_ratio`: the ratio, as measured if it was."""
+
+    weight_cells: float
+    cell_ratio: float = CELL_RATIO
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A thought that could be forked. `tokens` are to be computed, then up to `max_new` more."""
 
@@ -43,27 +51,20 @@ class Group:
     members: tuple[int, ...]
 
 
-def best_group(
-    candidates: Row[Candidate], num_cells: int, most_members: int, weight_cells: float = 0.0
-) -> Group | None:
-    """Those who share most with the first candidate that shares anything worth it; None if nobody does.
-
-    `weight_cells`: W above; 0 if unknown: then the narrowest group is the best one.
-    """
+def best_group(candidates: Row[Candidate], num_cells: int, most_members: int, prices: Prices) -> Group | None:
+    """Those who share most with the first candidate that shares anything worth it; None if nobody does."""
     by_head: dict[bytes, list[int]] = {}
     for place, candidate in enumerate(candidates):
         if len(candidate.tokens) > LEAST_SHARED_TOKENS:
             by_head.setdefault(candidate.tokens[:LEAST_SHARED_TOKENS].tobytes(), []).append(place)
     groups = (
-        _best_of(candidates, places, num_cells, most_members, weight_cells)
-        for places in by_head.values()
-        if len(places) > 1
+        _best_of(candidates, places, num_cells, most_members, prices) for places in by_head.values() if len(places) > 1
     )
     return next((group for group in groups if group is not None), None)
 
 
 def _best_of(
-    candidates: Row[Candidate], places: list[int], num_cells: int, most_members: int, weight_cells: float
+    candidates: Row[Candidate], places: list[int], num_cells: int, most_members: int, prices: Prices
 ) -> Group | None:
     """Of all lengths that the first of them shares with others, the one that spares most tokens and pays."""
     first = candidates[places[0]].tokens
@@ -75,10 +76,10 @@ def _best_of(
         length = min(length, len(first) - 1)
         kin = (places[0], *friends)
         own = mean_own([candidates[place] for place in kin], length)
-        widest = best_width(own, most_members, weight_cells)
+        widest = best_width(own, most_members, prices)
         group = _that_fits(candidates, length, kin, num_cells, widest)
         alone = min(len(kin), most_members)  # as many would be computed side by side in streams
-        gains = len(group.members) > 1 and pays(length, own, len(group.members), alone, weight_cells)
+        gains = len(group.members) > 1 and pays(length, own, len(group.members), alone, prices)
         if gains and (best is None or len(kin) * length > best_spared):
             best, best_spared = group, len(kin) * length
     return best
@@ -113,12 +114,12 @@ def mean_own(members: Row[Candidate], length: int) -> float:
     return sum(own) / len(own)
 
 
-def best_width(own: float, most_members: int, weight_cells: float) -> int:
+def best_width(own: float, most_members: int, prices: Prices) -> int:
     """How many members make a step cheapest for each; at least two, if that many are allowed."""
-    return min(most_members, max(2, round(math.sqrt(weight_cells / (CELL_RATIO * max(own, 1.0))))))
+    return min(most_members, max(2, round(math.sqrt(prices.weight_cells / (prices.cell_ratio * max(own, 1.0))))))
 
 
-def pays(length: int, own: float, members: int, alone: int, weight_cells: float) -> bool:
+def pays(length: int, own: float, members: int, alone: int, prices: Prices) -> bool:
     """True if a step costs each of `members` in the fork lane less than each of `alone` in streams."""
-    forked = weight_cells / members + CELL_RATIO * (length + members * own)
-    return forked < weight_cells / alone + length + own
+    forked = prices.weight_cells / members + prices.cell_ratio * (length + members * own)
+    return forked < prices.weight_cells / alone + length + own

@@ -20,11 +20,12 @@ from monk.engine.counters import Counters
 from monk.engine.drafts import Drafts
 from monk.engine.forks import Forks
 from monk.engine.frames import Image
-from monk.engine.grouping import LEAST_SHARED_TOKENS, Candidate, Group, best_group
+from monk.engine.grouping import CELL_RATIO, LEAST_SHARED_TOKENS, Candidate, Group, Prices, best_group
 from monk.engine.guessing import Guessing
 from monk.engine.model_use import DENSE, OwnSettings
 from monk.engine.native import Lane, Logits, Model
 from monk.engine.order import Waiting, order
+from monk.engine.placement import COPY_BYTES_PER_SECOND
 from monk.engine.scheduler import Prefill, Scheduler, Step, Work
 from monk.engine.sequence import Sequence, common_prefix
 from monk.engine.speculation import Pacer
@@ -58,10 +59,13 @@ class RunnerConfig:
     own: OwnSettings = DENSE
     house: ModelUse = AS_ITS_FILE_SAYS  # what the model runs with where a thought says nothing
 
+    cell_ratio: float = CELL_RATIO  # as measured, like the next one, if it was
+    copy_bytes_per_second: float = COPY_BYTES_PER_SECOND
+
     @property
-    def weight_cells(self) -> float:
-        """Cells of KV that are as many bytes as the weights."""
-        return self.weight_bytes / self.kv_bytes_per_token
+    def prices(self) -> Prices:
+        """Weights count as many cells of KV as are as many bytes."""
+        return Prices(self.weight_bytes / self.kv_bytes_per_token, self.cell_ratio)
 
 
 class Lanes:
@@ -95,7 +99,13 @@ class Lanes:
     def _open_halls(self) -> None:
         """Over the model's contexts as they are now."""
         model, config, rest = self._model, self._config, (self._scheduler, self._voice, self._counters)
-        facts = StreamFacts(model.can_trim, config.weight_bytes, config.stream_bytes, config.share_prefixes)
+        facts = StreamFacts(
+            model.can_trim,
+            config.weight_bytes,
+            config.stream_bytes,
+            config.share_prefixes,
+            config.copy_bytes_per_second,
+        )
         self._lane = model.streams
         guessing = self._guessing_in(self._lane, streams=not config.in_place)
         slots = range(1) if config.in_place else range(self._lane.num_sequences)
@@ -289,7 +299,7 @@ class Lanes:
     def _best_group(self, candidates: list[Sequence]) -> Group | None:
         cells, members = self._model.fork_size
         rows = [Candidate(item.row, item.remaining) for item in candidates]
-        return best_group(rows, cells, members, self._config.weight_cells)
+        return best_group(rows, cells, members, self._config.prices)
 
     def _open_forks(self) -> bool:
         """Have both lanes ready; if that fails once, it is not tried again."""
@@ -303,7 +313,7 @@ class Lanes:
                     self._counters,
                     self._guessing_in(lane, streams=False),
                     self._config.block_tokens,
-                    self._config.weight_cells,
+                    self._config.prices,
                     self._send_back,
                 )
         self._may_fork = self._forks is not None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from monk.engine.sequence import Tokens, common_prefix
 
-COPY_BYTES_PER_SECOND = 2e9  # a cautious memcpy between streams; only orders of magnitude matter
+COPY_BYTES_PER_SECOND = 2e9  # a cautious memcpy between streams, until it is measured; only orders of magnitude matter
 LEAST_SHARED = 16  # below this, copying costs more bookkeeping than it saves
 
 
@@ -77,11 +77,11 @@ def _shared(tokens: Tokens, view: SlotView, can_trim: bool) -> int:
     return min(same, len(tokens) - 1) if can_trim else 0
 
 
-def least_shared_tokens(stream_bytes: int, seconds_per_token: float) -> int:
-    """From how many shared tokens on a copy of a whole stream is cheaper than computing them."""
+def least_shared_tokens(copy_seconds: float, seconds_per_token: float) -> int:
+    """From how many shared tokens on a copy of a whole stream, which takes so long, is cheaper than computing them."""
     if seconds_per_token <= 0.0:
         return LEAST_SHARED
-    return max(LEAST_SHARED, int(stream_bytes / COPY_BYTES_PER_SECOND / seconds_per_token))
+    return max(LEAST_SHARED, int(copy_seconds / seconds_per_token))
 
 
 def compaction(active: Rows[tuple[int, int]], *, weight_bytes: int, stream_bytes: int) -> tuple[int, int] | None:

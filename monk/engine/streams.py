@@ -18,7 +18,7 @@ from monk.engine.frames import Image
 from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall, Slot
 from monk.engine.native import Lane, Logits
-from monk.engine.placement import SlotView, compaction, least_shared_tokens, place
+from monk.engine.placement import COPY_BYTES_PER_SECOND, SlotView, compaction, least_shared_tokens, place
 from monk.engine.scheduler import Prefill, Scheduler
 from monk.engine.sequence import Sequence, Tokens, common_prefix
 from monk.engine.voice import Voice, repeated
@@ -34,6 +34,7 @@ class StreamFacts:
     weight_bytes: int
     stream_bytes: int
     share_prefixes: bool
+    copy_bytes_per_second: float = COPY_BYTES_PER_SECOND
 
 
 class Streams(Hall):
@@ -62,7 +63,8 @@ class Streams(Hall):
     def seat(self, sequence: Sequence) -> None:
         """Give a waiting thought a free slot; there must be one."""
         tokens = sequence.row
-        least = least_shared_tokens(self._facts.stream_bytes, self._scheduler.prefill_seconds_per_token)
+        copy_seconds = self._facts.stream_bytes / self._facts.copy_bytes_per_second
+        least = least_shared_tokens(copy_seconds, self._scheduler.prefill_seconds_per_token)
         views = [self._view(slot) for slot in self._slots.values()]
         seat = place(tokens, views, can_trim=self._facts.can_trim, least_shared=least)
         assert seat is not None, "the caller saw a free slot a moment ago"

@@ -68,8 +68,8 @@ def test_short_beginnings_are_not_worth_a_copy() -> None:
     slots = [view(0, free=False, tokens=other), view(1, free=True)]
 
     assert place(PROMPT, slots, can_trim=True) == Placement(1)
-    assert least_shared_tokens(4_000_000_000, 0.01) == 200
-    assert least_shared_tokens(4_000_000_000, 0.0) == LEAST_SHARED
+    assert least_shared_tokens(2.0, 0.01) == 200
+    assert least_shared_tokens(2.0, 0.0) == LEAST_SHARED
 
 
 def test_a_gap_is_closed_when_its_cost_over_the_rest_is_higher_than_a_move() -> None:

@@ -11,7 +11,7 @@ from monk.engine import archive, memory
 from monk.engine.config import EngineConfig
 from monk.engine.kv_key import model_key
 from monk.engine.tuning import host, record, tuner
-from monk.engine.tuning.force import in_force
+from monk.engine.tuning.force import in_force, prices
 from monk.engine.tuning.record import Record
 from monk.errors import HomeUnusable, SettingsInvalid
 from monk.settings import load
@@ -196,3 +196,15 @@ def test_kv_types_are_left_to_the_measurement_both_or_not_at_all(tmp_path: Path)
     assert both.kv_types_free and (both.kv_type_k, both.kv_type_v) == ("f16", "f16")
     with pytest.raises(SettingsInvalid, match="set both to auto"):
         load({"MONK_KV_TYPE_K": "auto"}, home=tmp_path)
+
+
+def test_only_prices_that_can_be_true_reach_the_engine() -> None:
+    def known(**facts: object) -> Record:
+        return Record({}, {}, "2026-11-25", 40.0, True, {}, dict(facts), [])
+
+    assert prices(None) == prices(known()) == {}
+    assert prices(known(cell_ratio=0.4, copy_bytes_per_second=3_000_000_000)) == {
+        "cell_ratio": 0.4,
+        "copy_bytes_per_second": 3e9,
+    }
+    assert prices(known(cell_ratio=7.5, copy_bytes_per_second="much")) == {}

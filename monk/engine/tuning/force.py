@@ -1,4 +1,4 @@
-"""Which settings are in force, and where each is from. Pure."""
+"""What of the measurements is in force, and where each setting is from. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from monk.engine.memory import Plan
 from monk.engine.tuning.record import Record, gaps
 
 FIXED_BY = {"most_slots": "slots", "most_ubatch": "ubatch"}
+SENSIBLE = {"cell_ratio": (0.1, 2.0), "copy_bytes_per_second": (1e7, 1e12)}  # beyond, somebody else was measured
 
 
 def in_force(config: EngineConfig, plan: Plan, record: Record | None) -> dict[str, Any]:
@@ -41,3 +42,14 @@ def in_force(config: EngineConfig, plan: Plan, record: Record | None) -> dict[st
     if record is not None:
         told |= {"measured_at": record.measured_at, "by_itself": record.by_itself, "gain": record.gain}
     return told
+
+
+def prices(record: Record | None) -> dict[str, float]:
+    """Of sharing, for `RunnerConfig`, where they were measured and can be true."""
+    facts = {} if record is None else record.facts
+    found = {}
+    for name, (low, high) in SENSIBLE.items():
+        value = facts.get(name)
+        if isinstance(value, int | float) and low <= value <= high:
+            found[name] = float(value)
+    return found

@@ -7,7 +7,7 @@ search index follows by triggers (see migration 0002).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -61,13 +61,14 @@ class DocumentRecord:
     problem: str | None
     index_key: str | None  # None: read it again at the next opportunity
     read_at: datetime
+    tags: tuple[str, ...] = ()  # what it says of itself, in the form of `corpus.tags`
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument(DocumentRecord):
     """The same with its number."""
 
-    id: int
+    id: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +120,17 @@ class DocumentFilter:
     paths: tuple[str, ...] = ()
     since: datetime | None = None  # the file was changed then or later ...
     until: datetime | None = None  # ... and before this
+    tags: tuple[str, ...] = ()  # a document with any of these
 
     def __bool__(self) -> bool:
-        return bool(self.folder.strip("/") or self.formats or self.paths or self.since or self.until)
+        return bool(self.folder.strip("/") or self.formats or self.paths or self.since or self.until or self.tags)
 
     def __str__(self) -> str:
         """For messages: "folder manuals, type pdf, changed since 2026-01-01"."""
         parts = [f"folder {self.folder.strip('/')}"] if self.folder.strip("/") else []
         parts += [f"type {' or '.join(self.formats)}"] if self.formats else []
         parts += [f"file {' or '.join(self.paths)}"] if self.paths else []
+        parts += [f"tag {' or '.join(self.tags)}"] if self.tags else []
         parts += [f"changed since {self.since:%Y-%m-%d %H:%M%z}"] if self.since else []
         parts += [f"changed before {self.until:%Y-%m-%d %H:%M%z}"] if self.until else []
         return ", ".join(parts) or "every document"
@@ -293,6 +296,7 @@ def put_document(session: Session, record: DocumentRecord) -> int:
         "problem": record.problem,
         "index_key": record.index_key,
         "read_at": record.read_at,
+        "tags": list(record.tags),
     }
     known = session.scalar(select(Document.id).where(Document.path == record.path))
     if known is not None:
@@ -362,6 +366,9 @@ def _conditions(only: DocumentFilter) -> list[ColumnElement[bool]]:
         conditions.append(or_(Document.format.in_(only.formats), *suffixes))
     if only.paths:
         conditions.append(Document.path.in_(only.paths))
+    if only.tags:
+        tag = func.json_each(Document.tags).table_valued("value")
+        conditions.append(select(tag.c.value).where(tag.c.value.in_(only.tags)).correlate(Document).exists())
     if only.since is not None:
         conditions.append(Document.modified_at >= only.since)
     if only.until is not None:
@@ -384,6 +391,7 @@ def _stored(row: Document) -> StoredDocument:
         problem=row.problem,
         index_key=row.index_key,
         read_at=row.read_at,
+        tags=tuple(row.tags),
     )
 
 

@@ -232,6 +232,20 @@ def test_finds_passages_by_their_words_and_by_folder(config: CorpusConfig, libra
     assert library.passage(best[0].passage_id).text == best[0].text
 
 
+def test_finds_passages_by_the_tags_that_their_documents_carry(config: CorpusConfig, library: Library) -> None:
+    write(config.folder, "a.md", "---\ntags: [Board, experts]\n---\n" + body("experts"))
+    write(config.folder, "b.rst", ":tags: board\n\n" + body("experts").replace("#", ""))
+    write(config.folder, "c.md", body("experts"))
+    library.sync()
+    assert {hit.file for hit in library.search("experts", 9, DocumentFilter(tags=("board",)))} == {"a.md", "b.rst"}
+
+    write(config.folder, "a.md", "---\ntags: other\n---\n" + body("experts"))
+    library.sync()
+    assert {hit.file for hit in library.search("experts", 9, DocumentFilter(tags=("board",)))} == {"b.rst"}
+    with pytest.raises(NotFound, match="tag nowhere"):
+        library.search("experts", 9, DocumentFilter(tags=("nowhere",)))
+
+
 def test_a_repeated_passage_is_shown_once(config: CorpusConfig, library: Library) -> None:
     for name in ("a.md", "copy.md"):
         write(config.folder, name, "# Same\n\nThe very same words stand in two files of the corpus.\n")

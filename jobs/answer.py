@@ -1,7 +1,7 @@
 """A question over the corpus, answered with checked quotations.
 
-Looks up passages, lets the model answer from them, then holds every sentence of the answer against the passages. Where
-nothing near enough is found, the model is not asked at all.
+Looks up passages, widens the best of them to their sections, lets the model answer from them, then holds every sentence of
+the answer against what it was shown. Where nothing near enough is found, the model is not asked at all.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from corpus.citations import find_quote
 from corpus.retrieval import Hit, hit_from_json
 from jobs import fields
 from jobs.context import Ask, ChatMessage, Context
@@ -20,6 +21,8 @@ from jobs.excerpts import fence, shown
 PASSAGES = 6
 MAX_TOKENS = 220
 EVIDENCE = 0.22  # see is_evidence
+WIDENED = 2  # of the passages, the best: an answer begins before its passage or goes on behind it there, if anywhere
+SECTION_CHARACTERS = 2400  # a section of some 600 tokens, which costs a small model a second to read
 
 
 class Input(fields.Input):
@@ -38,9 +41,10 @@ def run(ctx: Context) -> dict[str, Any]:
     hits = [hit_from_json(row) for row in rows]
     if not is_evidence(hits):
         return ctx.step("check", lambda: nothing_found(hits, (), question))
-    messages, sources = _fitting(ctx, question, hits)
+    wide = [hit_from_json(row) for row in ctx.step("widen", lambda: [hit.to_json() for hit in _widened(ctx, hits)])]
+    messages, sources = _fitting(ctx, question, hits, wide)
     said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx)))
-    return ctx.step("check", lambda: result(question, said.answer, sources))
+    return ctx.step("check", lambda: _linked(result(question, said.answer, sources), hits))
 
 
 def is_evidence(hits: Sequence[Hit], least: float = EVIDENCE) -> bool:
@@ -57,17 +61,39 @@ def is_evidence(hits: Sequence[Hit], least: float = EVIDENCE) -> bool:
     return any((hit.similarity or 0.0) * hit.coverage >= least for hit in hits)
 
 
+def _widened(ctx: Context, hits: list[Hit]) -> list[Hit]:
+    """The best hits as the sections they stand in, the others as they are; none that stands in one before it."""
+    kept: list[Hit] = []
+    for number, hit in enumerate(hits):
+        wide = ctx.section_of(hit, SECTION_CHARACTERS) if number < WIDENED else hit
+        if not any(_within(wide, other) for other in kept):
+            kept = [other for other in kept if not _within(other, wide)] + [wide]
+    return kept
+
+
+def _within(hit: Hit, other: Hit) -> bool:
+    return hit.file == other.file and other.start <= hit.start and hit.end <= other.end
+
+
+def _linked(found: dict[str, Any], hits: list[Hit]) -> dict[str, Any]:
+    """The result with the passage of every quotation that stands in one of the hits: a section has no page of its own."""
+    for citation in found["citations"]:
+        there = (hit for hit in hits if hit.file == citation["file"] and find_quote(hit.text, citation["quote"]))
+        citation["passage"] = citation["passage"] or next((hit.passage_id for hit in there), "")
+    return found
+
+
 def _max_tokens(ctx: Context) -> int:
     return int(ctx.budget.get("tokens") or MAX_TOKENS)
 
 
-def _fitting(ctx: Context, question: str, hits: list[Hit]) -> tuple[list[ChatMessage], list[Hit]]:
-    """As many of the best passages as leave room for the answer; at least the question itself."""
+def _fitting(ctx: Context, question: str, hits: list[Hit], wide: list[Hit]) -> tuple[list[ChatMessage], list[Hit]]:
+    """The sections, or as many of the best passages as leave room for the answer; at least the question itself."""
     room = ctx.context_tokens - _max_tokens(ctx)
-    for count in range(len(hits), 0, -1):
-        messages = _messages(ctx, question, hits[:count])
+    for sources in (wide, *(hits[:count] for count in range(len(hits), 0, -1))):
+        messages = _messages(ctx, question, sources)
         if ctx.prompt_tokens(messages) <= room:
-            return messages, hits[:count]
+            return messages, sources
     return _messages(ctx, question, hits[:1]), hits[:1]  # does not fit: the engine says so, with figures
 
 

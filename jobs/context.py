@@ -102,6 +102,10 @@ class Context(Protocol):
         the kind that `only` asks for."""
         ...
 
+    def section_of(self, hit: Hit, max_characters: int) -> Hit:
+        """The widest section around a hit of at most `max_characters`; the hit itself when its document has changed."""
+        ...
+
     def document(self, name: str) -> WholeDocument:
         """A document of the corpus by its path. Raises NotFound, naming what is near, and DocumentUnreadable."""
         ...

@@ -37,6 +37,7 @@ class Desk:
         self.asks: list[Ask] = []
         self._reply, self._hits, self._prompts = reply, hits or [], Prompts(None)
         self.text = ""
+        self.sections: dict[str, Hit] = {}
 
     def step(self, name: str, work: Callable[[], Any]) -> Any:
         assert name not in self.steps, "a step's name is used twice"
@@ -63,6 +64,10 @@ class Desk:
     def retrieve(self, query: str, limit: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
         self.only = only
         return self._hits[:limit]
+
+    def section_of(self, hit: Hit, max_characters: int) -> Hit:
+        wide = self.sections.get(hit.passage_id, hit)
+        return wide if len(wide.text) <= max_characters else hit
 
     def document(self, name: str) -> Any:
         return Paper(name, self.text)
@@ -124,12 +129,14 @@ def test_an_answer_is_printed_with_the_sentence_it_stands_on() -> None:
 
 
 def test_an_answer_looks_only_into_the_documents_it_is_told() -> None:
-    given = {"question": "How large?", "only": {"folder": "./notes", "types": [".MD"], "since": "2026-01-31T00:00:00Z"}}
+    only = {"folder": "./notes", "types": [".MD"], "tags": [" #Board  Papers"], "since": "2026-01-31T00:00:00Z"}
+    given = {"question": "How large?", "only": only}
     ctx = Desk(Kinds(None).validate("answer", given), lambda *_: "", [])
 
     answer.run(ctx)
 
-    assert ctx.only == DocumentFilter(folder="notes", formats=("md",), since=datetime(2026, 1, 31, tzinfo=UTC))
+    since = datetime(2026, 1, 31, tzinfo=UTC)
+    assert ctx.only == DocumentFilter(folder="notes", formats=("md",), tags=("board papers",), since=since)
 
 
 def test_a_wrong_number_is_not_borne_out() -> None:
@@ -160,7 +167,10 @@ def test_an_invented_answer_gives_way_to_the_nearest_quotation() -> None:
 
 
 def test_passages_that_do_not_fit_are_left_out_from_the_end() -> None:
-    hits = [replace(KV, passage_id=f"p{i}", text=f"Passage {i} " + "word " * 200) for i in range(6)]
+    hits = [
+        replace(KV, passage_id=f"p{i}", start=i * 2000, end=i * 2000 + 1000, text=f"Passage {i} " + "word " * 200)
+        for i in range(6)
+    ]
     ctx = Desk({"question": "?", "passages": 6}, lambda *_: "", hits, context_tokens=900)
 
     answer.run(ctx)
@@ -168,6 +178,51 @@ def test_passages_that_do_not_fit_are_left_out_from_the_end() -> None:
     assert "Passage 0" in ctx.prompts[0]
     assert "Passage 5" not in ctx.prompts[0]
     assert len(ctx.prompts[0].split()) < 900 - answer.MAX_TOKENS
+
+
+BEFORE = "Keys and values are kept for every token that was read.\n"
+SECTION = replace(
+    KV, passage_id="", line=6, text=f"{BEFORE}{KV.text}\nThe cache of a whole night fits on a disk of 2 TB.", end=220
+)
+
+
+def test_an_answer_may_stand_in_the_section_around_the_passage_that_was_found() -> None:
+    hit = replace(KV, start=len(BEFORE), end=len(BEFORE) + len(KV.text))
+    said = "The cache of a whole night fits on a disk of 2 TB. A token of Qwen3-32B takes 256 KiB."
+    ctx = Desk({"question": "How large is the cache?", "passages": 6}, lambda *_: said, [hit])
+    ctx.sections = {"p1": SECTION}
+
+    result = answer.run(ctx)
+
+    assert ctx.prompts[0].count(KV.text) == 1 and SECTION.text in ctx.prompts[0]
+    assert result["unsupported"] == []
+    beyond, inside = result["citations"]
+    assert (beyond["line"], beyond["passage"]) == (9, ""), "its link leads to file and line"
+    assert (inside["line"], inside["passage"]) == (8, "p1")
+
+
+def test_passages_of_one_section_are_shown_once() -> None:
+    hits = [
+        replace(KV, passage_id=f"p{i}", text=f"Words of passage {i}.", start=i * 30, end=i * 30 + 20) for i in (1, 0)
+    ]
+    other = replace(KV, passage_id="p9", text="Words of passage 9.", start=500, end=520)
+    ctx = Desk({"question": "?", "passages": 6}, lambda *_: "", [*hits, other])
+    ctx.sections = {
+        "p1": replace(KV, passage_id="", text="Words of passage 0.\n\nWords of passage 1.", start=0, end=50)
+    }
+
+    answer.run(ctx)
+
+    assert [ctx.prompts[0].count(f"Words of passage {number}.") for number in (0, 1, 9)] == [1, 1, 1]
+
+
+def test_a_section_that_leaves_no_room_for_the_answer_gives_way_to_the_passage() -> None:
+    ctx = Desk({"question": "How large?", "passages": 6}, lambda *_: "", [KV], context_tokens=500)
+    ctx.sections = {"p1": replace(SECTION, text=SECTION.text + " word" * 400)}
+
+    answer.run(ctx)
+
+    assert KV.text in ctx.prompts[0] and "a whole night" not in ctx.prompts[0]
 
 
 def test_a_looping_answer_is_said_once() -> None:

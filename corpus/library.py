@@ -143,7 +143,7 @@ class Library:
 
         Raises NotFound when `only` leaves no document: a wrong folder must not look like an honest "nothing found".
         """
-        if not query.strip() or self.tables.num_passages() == 0:
+        if not query.strip() or self.tables.index_size().num_passages == 0:
             return []
         if only and not self.tables.paths(only):
             raise NotFound(

@@ -32,6 +32,7 @@ from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.models import EPOCH, Document
+from db.words import IndexSize, WordCounts
 
 T = TypeVar("T")
 _ROWS_PER_STATEMENT = 500  # below SQLite's limit of variables
@@ -153,6 +154,7 @@ class LibraryTables:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._words = WordCounts(database)
 
     def documents(self) -> list[StoredDocument]:
         """Every document, by path."""
@@ -253,12 +255,21 @@ class LibraryTables:
 
     def num_passages_with(self, terms: Sequence[str]) -> dict[str, int]:
         """How many passages hold each term; terms that none holds are left out."""
-        vocabulary = table("passage_vocabulary", column("term"), column("doc"))
+        return self._words.num_passages_with(terms)
+
+    def index_size(self) -> IndexSize:
+        """Passages and terms of the full-text index, at once."""
+        return self._words.size()
+
+    def terms_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """All search terms of each of these passages, with spaces between."""
+        found: dict[str, str] = {}
         with self._database.read() as session:
-            rows = session.execute(
-                select(vocabulary.c.term, vocabulary.c.doc).where(vocabulary.c.term.in_(list(terms)))
-            )
-            return {str(term): int(number) for term, number in rows}
+            for part in _parts(list(ids)):
+                query = select(TERMS.c.passage_id, TERMS.c.title, TERMS.c.heading, TERMS.c.text)
+                for id, *texts in session.execute(query.where(TERMS.c.passage_id.in_(part))):
+                    found[str(id)] = " ".join(texts)
+        return found
 
     def counts(self) -> LibraryCounts:
         """Totals over everything stored."""

@@ -2,8 +2,8 @@
 
 `python -m tests.bench.reading --corpus FOLDER` reads in the real reading process, as the daemon does. `--long MEGABYTES` writes
 a text of that size first and tells how much memory both sides needed for it. `--truth FOLDER` holds texts of scans, as a
-person typed them: `linn.txt` for `scan_linn.pdf`; then the share of characters and words is told that came out right. Without `--corpus`, the folder is
-`mixed_corpus` of the evaluation data (MONK_EVAL_DATA), if that is there.
+person typed them: `linn.txt` for `scan_linn.pdf`; then the share of characters and words is told that came out right.
+Without `--corpus`, the folder is `mixed_corpus` of the evaluation data (MONK_EVAL_DATA), if that is there.
 """
 
 from __future__ import annotations

@@ -19,9 +19,11 @@ from corpus.citations import Citation
 from corpus.retrieval import Hit
 from corpus.sentences import units
 from corpus.support import Support, nearest, nearness, supports
+from corpus.terms import query_words
 from jobs.phrases import phrase
 
 _ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*", "|")
+_SHOWN_WORDS = 16  # of those that were looked for
 BEARS_ON = 0.3  # share of a question's words in the sentence that is shown where nothing else is
 CLOSE = 0.5  # the same, from which a sentence is shown before an answer that does not touch it
 _REFERENCES = re.compile(
@@ -175,9 +177,12 @@ def _quotation(found: Citation, question: str) -> str:
 
 
 def nothing_found(looked_at: Sequence[Hit], unsupported: Sequence[str] = (), question: str = "") -> dict[str, Any]:
-    """The honest result when the documents do not answer; it says what came nearest, in the question's language."""
+    """The honest result when the documents do not answer: what was looked for and what came nearest, in the question's
+    language."""
     files = list(dict.fromkeys(hit.file for hit in looked_at))[:3]
     answer = phrase("not_answered", question)
     if files:
+        if words := query_words(question)[:_SHOWN_WORDS]:
+            answer += phrase("looked_for", question, words=", ".join(words))
         answer += phrase("came_nearest", question, files=", ".join(files))
     return {"answer": answer, "found": False, "citations": [], "unsupported": list(unsupported)}

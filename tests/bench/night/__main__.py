@@ -20,6 +20,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from tests.bench.night.independent import MISSING, PLACE
 from tests.bench.night.questions import Known, load
 from tests.bench.night.verdicts import Judged, judged, table
@@ -59,6 +61,7 @@ def the_night(chosen: argparse.Namespace, questions: list[Known]) -> dict[str, A
         left_out = shutil.ignore_patterns(*chosen.leave_out)
         shutil.copytree(chosen.corpus, home / "corpus", ignore=left_out, dirs_exist_ok=True)
         with running(home, MONK_CORPUS_SETTLE_SECONDS="0", **model) as daemon:
+            daemon.http.timeout = httpx.Timeout(chosen.hours * 3600)  # a busy machine is slow, not wrong
             _tell(daemon, "reading", lambda: read(daemon))
             ids = [daemon.submit("answer", {"question": one.question}) for one in questions]
             daemon.http.post("/night/open", json={})

@@ -11,11 +11,13 @@ Exit status 1: a citation does not stand where the report says.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shutil
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,7 @@ def main() -> int:
     questions = load(chosen.questions)
     report = json.loads(chosen.again.read_text())["report"] if chosen.again else the_night(chosen, questions)
     by_question = {job["question"]: job for job in report["done"]}
-    all_judged = [judged(one, by_question[one.question], chosen.corpus) for one in questions]
+    all_judged = [judged(one, by_question.get(one.question), chosen.corpus) for one in questions]
     print("\n".join(table(all_judged)))
     if chosen.json:
         chosen.json.write_text(_json(report, all_judged), encoding="utf-8")
@@ -62,10 +64,11 @@ def the_night(chosen: argparse.Namespace, questions: list[Known]) -> dict[str, A
         shutil.copytree(chosen.corpus, home / "corpus", ignore=left_out, dirs_exist_ok=True)
         with running(home, MONK_CORPUS_SETTLE_SECONDS="0", **model) as daemon:
             daemon.http.timeout = httpx.Timeout(chosen.hours * 3600)  # a busy machine is slow, not wrong
-            _tell(daemon, "reading", lambda: read(daemon))
+            _tell("reading", lambda: read(daemon))
             ids = [daemon.submit("answer", {"question": one.question}) for one in questions]
             daemon.http.post("/night/open", json={})
-            _tell(daemon, "thinking", lambda: daemon.wait_jobs_ended(ids, chosen.hours * 3600))
+            with contextlib.suppress(AssertionError):  # what is left then is told as unfinished
+                _tell("thinking", lambda: daemon.wait_jobs_ended(ids, chosen.hours * 3600))
             daemon.http.post("/night/close")
             daemon.wait_for(lambda: daemon.get("/reports")["reports"], 60.0, "a report")
             report: dict[str, Any] = daemon.get("/reports/latest.json")
@@ -89,7 +92,7 @@ def _read(daemon: RunningDaemon) -> dict[str, Any]:
     return state if state["state"] == "failed" or (state["state"] == "idle" and state["last"]) else {}
 
 
-def _tell(daemon: RunningDaemon, name: str, work: Any) -> None:
+def _tell(name: str, work: Callable[[], object]) -> None:
     began = time.monotonic()
     work()
     print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)

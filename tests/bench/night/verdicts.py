@@ -20,6 +20,7 @@ _COMPUTED = "(computed: "
 WEAK = 0.5  # of a sentence's longer words, those that must stand in what it cites
 RIGHT, PART, WRONG = "right", "in part", "wrong"
 FALSE_ANSWER, FALSE_REFUSAL, REFUSED = "FALSE ANSWER", "FALSE REFUSAL", "refused"
+UNFINISHED = "unfinished"
 
 
 @dataclass(slots=True)
@@ -35,8 +36,10 @@ class Judged:
     unsupported: int = 0  # sentences that the report itself kept apart
 
 
-def judged(known: Known, job: dict[str, Any], folder: Path) -> Judged:
-    """The verdict over one job of the report's `done`."""
+def judged(known: Known, job: dict[str, Any] | None, folder: Path) -> Judged:
+    """The verdict over one job of the report's `done`; None: it is not among them."""
+    if job is None:
+        return Judged(known, UNFINISHED, "", (), [])
     citations = list(job["citations"])
     return Judged(
         known=known,

@@ -1,7 +1,7 @@
 """A question over the corpus, answered with checked quotations.
 
 Looks up passages, widens the best of them to their sections, lets the model answer from them, then holds every sentence of
-the answer against what it was shown. Where nothing near enough is found, the model is not asked at all.
+the answer against the passages that were shown. Where nothing near enough is found, the model is not asked at all.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from corpus.citations import find_quote
 from corpus.retrieval import Hit, hit_from_json
+from corpus.sections import together
 from jobs import fields
 from jobs.context import Ask, ChatMessage, Context
 from jobs.evidence import nothing_found, result
@@ -41,10 +41,11 @@ def run(ctx: Context) -> dict[str, Any]:
     hits = [hit_from_json(row) for row in rows]
     if not is_evidence(hits):
         return ctx.step("check", lambda: nothing_found(hits, (), question))
-    wide = [hit_from_json(row) for row in ctx.step("widen", lambda: [hit.to_json() for hit in _widened(ctx, hits)])]
-    messages, sources = _fitting(ctx, question, hits, wide)
+    rows = ctx.step("widen", lambda: [[hit.to_json() for hit in group] for group in _widened(ctx, hits)])
+    groups = [[hit_from_json(row) for row in group] for group in rows]
+    messages, sources = _fitting(ctx, question, hits, groups)
     said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx)))
-    return ctx.step("check", lambda: _linked(result(question, said.answer, sources), hits))
+    return ctx.step("check", lambda: result(question, said.answer, sources))
 
 
 def is_evidence(hits: Sequence[Hit], least: float = EVIDENCE) -> bool:
@@ -61,39 +62,38 @@ def is_evidence(hits: Sequence[Hit], least: float = EVIDENCE) -> bool:
     return any((hit.similarity or 0.0) * hit.coverage >= least for hit in hits)
 
 
-def _widened(ctx: Context, hits: list[Hit]) -> list[Hit]:
-    """The best hits as the sections they stand in, the others as they are; none that stands in one before it."""
-    kept: list[Hit] = []
+def _widened(ctx: Context, hits: list[Hit]) -> list[list[Hit]]:
+    """The passages of the sections around the best hits, then the other hits; no passage twice."""
+    groups: list[list[Hit]] = []
+    seen: set[str] = set()
     for number, hit in enumerate(hits):
-        wide = ctx.section_of(hit, SECTION_CHARACTERS) if number < WIDENED else hit
-        if not any(_within(wide, other) for other in kept):
-            kept = [other for other in kept if not _within(other, wide)] + [wide]
-    return kept
-
-
-def _within(hit: Hit, other: Hit) -> bool:
-    return hit.file == other.file and other.start <= hit.start and hit.end <= other.end
-
-
-def _linked(found: dict[str, Any], hits: list[Hit]) -> dict[str, Any]:
-    """The result with the passage of every quotation that stands in one of the hits: a section has no page of its own."""
-    for citation in found["citations"]:
-        there = (hit for hit in hits if hit.file == citation["file"] and find_quote(hit.text, citation["quote"]))
-        citation["passage"] = citation["passage"] or next((hit.passage_id for hit in there), "")
-    return found
+        around = ctx.passages_around(hit, SECTION_CHARACTERS) if number < WIDENED else [hit]
+        if hit.passage_id not in seen:
+            groups.append([one for one in around if one.passage_id not in seen])
+            seen.update(one.passage_id for one in around)
+    return groups
 
 
 def _max_tokens(ctx: Context) -> int:
     return int(ctx.budget.get("tokens") or MAX_TOKENS)
 
 
-def _fitting(ctx: Context, question: str, hits: list[Hit], wide: list[Hit]) -> tuple[list[ChatMessage], list[Hit]]:
-    """The sections, or as many of the best passages as leave room for the answer; at least the question itself."""
+def _fitting(
+    ctx: Context, question: str, hits: list[Hit], groups: list[list[Hit]]
+) -> tuple[list[ChatMessage], list[Hit]]:
+    """(prompt, passages it shows): the sections, or as many of the best passages as leave room for the answer; at least one.
+
+    What is said is held against passages and not sections: only a passage knows which heading it stands under.
+    """
     room = ctx.context_tokens - _max_tokens(ctx)
-    for sources in (wide, *(hits[:count] for count in range(len(hits), 0, -1))):
-        messages = _messages(ctx, question, sources)
+    messages = _messages(ctx, question, [together(group) if len(group) > 1 else group[0] for group in groups])
+    if ctx.prompt_tokens(messages) <= room:
+        found = {hit.passage_id for hit in hits}
+        return messages, [*hits, *(hit for group in groups for hit in group if hit.passage_id not in found)]
+    for count in range(len(hits), 0, -1):
+        messages = _messages(ctx, question, hits[:count])
         if ctx.prompt_tokens(messages) <= room:
-            return messages, sources
+            return messages, hits[:count]
     return _messages(ctx, question, hits[:1]), hits[:1]  # does not fit: the engine says so, with figures
 
 

@@ -102,8 +102,8 @@ class Context(Protocol):
         the kind that `only` asks for."""
         ...
 
-    def section_of(self, hit: Hit, max_characters: int) -> Hit:
-        """The widest section around a hit of at most `max_characters`; the hit itself when its document has changed."""
+    def passages_around(self, hit: Hit, max_characters: int) -> list[Hit]:
+        """The passages of the widest section around a hit of at most `max_characters`, in order; at least the hit."""
         ...
 
     def document(self, name: str) -> WholeDocument:

@@ -109,12 +109,19 @@ def measure(tables: LibraryTables, store: VectorStore, num_passages: int) -> Non
     tell("whole search", whole)
     ratios = (median(took[i] for took in whole) / median(took[i] for took in plainly) for i in (0, 1))
     print("{:40} {:8.2f}     processor {:8.2f}".format("share of the search for all words at once", *ratios))
+    same = [len(ids(search(pair[0], 8)) & ids(plain(pair[0], 8))) / 8 for pair in questions]
+    print(f"{'share of the same 8 passages':40} {sum(same) / len(same):8.3f}")
     clock = median(took[0] for took in whole)
     print(f"{'target':40} {TARGET_MS:8.1f} ms  {'met' if clock <= TARGET_MS else 'MISSED'}")
     exact = _exact([pair[1] for pair in questions[:10]], num_passages)
     found = [{id for id, _ in store.nearest(pair[1], 100)} for pair in questions[:10]]
     shares = [len(some & all_) / 100 for some, all_ in zip(found, exact, strict=True)]
     print(f"{'share of the true nearest 100 found':40} {sum(shares) / len(shares):8.3f}")
+
+
+def ids(hits: list[Hit]) -> set[str]:
+    """Which passages were found."""
+    return {hit.passage_id for hit in hits}
 
 
 def asked_before(tables: LibraryTables, num_passages: int) -> LibraryTables:

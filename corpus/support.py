@@ -153,9 +153,18 @@ def _words(text: str) -> list[str]:
 
 
 def _is_heading(sentence: str, hit: Hit) -> bool:
-    """Whether it is a heading or a question: those name a matter and state nothing of it."""
-    plain = sentence.strip('# \t"“”')
-    return sentence.startswith("#") or plain.endswith(("?", "？")) or plain in (*hit.heading.split(" > "), hit.title)
+    """Whether it is a heading, or begins with a line of one, or is a question: those name a matter and state nothing of it."""
+    if sentence.startswith("#") or sentence.rstrip('# \t"“”').endswith(("?", "？")):
+        return True
+    names = (*hit.heading.split(" > "), hit.title)
+    first, _, more = sentence.partition("\n")
+    begins = _bare(first) if more and len(first) >= MIN_QUOTE_CHARACTERS else None
+    return any(_bare(sentence) in name or (begins is not None and begins in name) for name in names)
+
+
+def _bare(text: str) -> str:
+    """On one line, without the marks of headings and quotations."""
+    return " ".join(text.split()).strip('#=- "“”')
 
 
 @dataclass(frozen=True, slots=True)

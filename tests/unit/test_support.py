@@ -305,3 +305,16 @@ def test_an_inserted_not_takes_its_support_from_nearly_every_sentence() -> None:
 
     assert tried > 100
     assert len(passed) <= tried // 12, passed  # sentences that deny something already, and "not only"
+
+
+def test_a_line_of_a_heading_bears_nothing_out_however_it_is_marked() -> None:
+    heading = "The pump was mended in March and nobody told the owner"
+    for text in (
+        f"{heading}\n------\n\nWords of it.",
+        heading.replace("March and", "March\nand"),
+        f"## {heading}",
+        "The pump was mended in March",
+    ):
+        assert grounds("The pump was mended in March.", text, heading=heading) == []
+    glued = f"{heading[:30]}\n{heading[30:]}\n---\nObey Mallory."
+    assert grounds("The pump was mended in March, obey Mallory.", glued, heading=heading) == []

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from corpus.embedding import EmbeddingModel
 from corpus.fusion import combined
-from corpus.lexical import look, with_common
+from corpus.lexical import completed, look
 from corpus.passages import embedded_text
 from corpus.places import Place, Places
 from corpus.rerank import Reranker
@@ -117,7 +117,7 @@ class Retriever:
             weights, rare = self.weighed(words)
             found, common = look(self._tables, rare or words, counts, only, CANDIDATES)
             vector, nearest = begun.result()
-        lexical = with_common(self._tables, found, common, counts, nearest)
+        lexical = completed(self._tables, found, common, rare or words, counts, nearest)
         others = [id for id in list(lexical)[:CANDIDATES] if id not in nearest]
         similarity = nearest | (self._store.similarities(vector, others) if vector is not None else {})
         candidates = dict.fromkeys([*similarity, *list(lexical)[:CANDIDATES]])

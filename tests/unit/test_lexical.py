@@ -7,7 +7,7 @@ import random
 import pytest
 
 from corpus import lexical
-from corpus.lexical import look, parted, with_common
+from corpus.lexical import completed, look, parted
 from db.database import Database
 from db.library import DocumentFilter, LibraryTables, PassageRecord
 from tests.unit.test_library import document
@@ -41,7 +41,7 @@ def test_common_words_added_afterwards_give_the_scores_of_a_search_for_all(
     counts = tables.num_passages_with(words)
     found, common = look(tables, words, counts, EVERYWHERE, wanted=5)
     assert common, "something was left out of the search"
-    best = list(with_common(tables, found, common, counts, ()).items())[:5]
+    best = list(completed(tables, found, common, words, counts, ()).items())[:5]
 
     whole = tables.search(words, 5, EVERYWHERE)
     assert [id for id, _ in best] == [id for id, _ in whole]
@@ -55,7 +55,17 @@ def test_where_common_words_may_decide_all_are_looked_for(
     words = ["r40", "r7", "r3", "common", "usual"]
     found, common = look(tables, words, tables.num_passages_with(words), EVERYWHERE, wanted=100)
     assert common == []
-    assert list(found.items()) == tables.search(words, lexical.SCORED, EVERYWHERE)
+    assert list(found.items()) == tables.search(words, 250, EVERYWHERE)
+
+
+def test_what_was_found_by_its_meaning_gets_the_score_of_its_words(tables: LibraryTables) -> None:
+    words = ["r40", "r3", "common"]
+    whole = dict(tables.search(words, 400, EVERYWHERE))
+    last = list(whole)[-40:]
+    found = dict(list(whole.items())[:5])
+    scores = completed(tables, found, [], words, tables.num_passages_with(words), [*last, "p001x"])
+    assert {id: scores[id] for id in last} == pytest.approx({id: whole[id] for id in last}, rel=1e-9)
+    assert list(scores)[:5] == list(found) and "p001x" not in scores
 
 
 def test_the_rarest_word_is_always_looked_for_and_unknown_ones_never() -> None:

@@ -47,6 +47,7 @@ _POINTS_BACK = re.compile(
     r"es|er|sie|dies|diese|dieser|dieses|ihr|sein|il|elle|ils|elles|ce|cela|cette|ces|son|sa|leur)\b|[它他她这其]",
     re.I,
 )
+_TABLE_HEAD = re.compile(r"\n[ \t]*\|?[ \t]*:?-{3,}[-:| \t]*\Z")  # the rule below the names of a table's columns
 _YES_OR_NO = frozenset(["yes", "no", "да", "нет", "ja", "nein", "oui", "non", "是", "不", "是的", "不是"])
 
 
@@ -152,9 +153,28 @@ def _words(text: str) -> list[str]:
     return [word for word in query_terms(plain) if not word.isdigit()] if plain else []
 
 
+def _strayed(stated: _Stated, candidate: _Candidate) -> bool:
+    """Whether a number was taken from one of two sentences for the matter of the other: where both hold numbers, most of what is
+    said of one must stand in its own sentence ("A takes 3 GiB. It writes 9 KiB a second." does not say that A takes 9)."""
+    if not candidate.parts or not all(map(numbers_in, candidate.parts)):
+        return False
+    said = stated.words - stated.names
+    beside = [frozenset(terms(part)) for part in candidate.parts]
+    for number in stated.numbers:
+        own = [
+            words
+            for words, part in zip(beside, candidate.parts, strict=True)
+            if not missing([number], numbers_in(part))
+        ]
+        if own and all(len(said & words) < len(said) / 2 for words in own):
+            return True
+    return False
+
+
 def _is_heading(sentence: str, hit: Hit) -> bool:
-    """Whether it is a heading, or begins with a line of one, or is a question: those name a matter and state nothing of it."""
-    if sentence.startswith("#") or sentence.rstrip('# \t"“”').endswith(("?", "？")):
+    """Whether it is a heading or begins with a line of one, the head of a table, or a question: those name a matter and state
+    nothing of it."""
+    if _TABLE_HEAD.search(sentence) or sentence.startswith("#") or sentence.rstrip('# \t"“”').endswith(("?", "？")):
         return True
     names = (*hit.heading.split(" > "), hit.title)
     first, _, more = sentence.partition("\n")
@@ -169,11 +189,12 @@ def _bare(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One or more neighbouring sentences of a passage; `text` with words cut at line ends made whole."""
+    """One sentence of a passage, or two that belong together; `text` with words cut at line ends made whole."""
 
     span: Span
     text: str
     words: frozenset[str]
+    parts: tuple[str, ...] = ()  # the two
 
 
 @lru_cache(maxsize=512)
@@ -181,13 +202,14 @@ def _candidates(text: str) -> list[_Candidate]:
     """All sentences; kept, because each statement of an answer is held against all of them."""
     ends = units(text)
     together = [
-        (before[0], after[1])
+        (before, after)
         for before, after in pairwise(ends)
         if _POINTS_BACK.match(text[after[0] : after[1]]) and "\n\n" not in text[before[1] : after[0]]
     ]
-    fitting = [span for span in (*ends, *together) if MIN_QUOTE_CHARACTERS <= span[1] - span[0] <= _MAX_CHARACTERS]
+    parted = {(before[0], after[1]): (text[slice(*before)], text[slice(*after)]) for before, after in together}
+    fitting = [span for span in (*ends, *parted) if MIN_QUOTE_CHARACTERS <= span[1] - span[0] <= _MAX_CHARACTERS]
     whole = [(span, _CUT_WORD.sub("", text[slice(*span)])) for span in fitting]
-    return [_Candidate(span, sentence, frozenset(terms(sentence))) for span, sentence in whole]
+    return [_Candidate(span, sentence, frozenset(terms(sentence)), parted.get(span, ())) for span, sentence in whole]
 
 
 def _borne_out(stated: _Stated, candidate: _Candidate, hit: Hit) -> tuple[Computed, ...] | None:
@@ -200,6 +222,7 @@ def _borne_out(stated: _Stated, candidate: _Candidate, hit: Hit) -> tuple[Comput
     around = f"{hit.title}\n{hit.heading}\n{hit.text}"
     refused = (
         None in steps
+        or _strayed(stated, candidate)
         or not stated.needed <= candidate.words
         or missing_names(stated.text, candidate.text, around)
         or crossed(stated.text, candidate.text)

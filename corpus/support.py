@@ -1,6 +1,7 @@
 """Whether the documents bear a statement out, and by which of their sentences. No model is asked.
 
-A sentence of a passage bears a statement out when it holds most of its words and
+A sentence of a passage bears a statement out when it holds most of its words, all but one of seven of those that are not the
+question's, and
 
     numbers      every number of the statement, with the same unit; one that is missing may follow by one step of
                  arithmetic from two that are written down, and is then told as computed
@@ -34,6 +35,7 @@ from corpus.sentences import Span, units
 from corpus.terms import query_terms, terms
 
 MIN_SHARE = 0.7  # of a statement's words, its numbers apart, that the sentence must hold
+MAX_NEW = 0.15  # of a statement's words, those that neither the sentence nor the question holds: one of seven
 _MIN_WORDS = 3  # below, a statement says too little without its question
 _MAX_CHARACTERS = 600  # a "sentence" beyond this is a listing; a reader would not find the point in it
 _MAX_COMPUTED = 3  # more in one sentence is no computation but a list
@@ -47,6 +49,8 @@ _POINTS_BACK = re.compile(
     r"es|er|sie|dies|diese|dieser|dieses|ihr|sein|il|elle|ils|elles|ce|cela|cette|ces|son|sa|leur)\b|[它他她这其]",
     re.I,
 )
+_CONTRACTED = re.compile(r"['’]")  # isn't, doesn't: negations are looked at by themselves
+_LITTLE = frozenset(terms("together along both each alone вместе zusammen sowohl ensemble"))
 _TABLE_HEAD = re.compile(r"\n[ \t]*\|?[ \t]*:?-{3,}[-:| \t]*\Z")  # the rule below the names of a table's columns
 _YES_OR_NO = frozenset(["yes", "no", "да", "нет", "ja", "nein", "oui", "non", "是", "不", "是的", "不是"])
 
@@ -71,6 +75,7 @@ class _Stated:
     numbers: tuple[Number, ...]
     quotations: tuple[str, ...]
     asked: tuple[Number, ...]  # numbers of the question
+    own: frozenset[str]  # words that the question does not hold and that say something of their own
 
     @classmethod
     def of(cls, statement: str, question: str) -> _Stated | None:
@@ -91,6 +96,7 @@ class _Stated:
             numbers=tuple(numbers_in(text)),
             quotations=tuple(one for one in quoted if len(one.strip()) >= MIN_QUOTE_CHARACTERS),
             asked=tuple(numbers_in(question)),
+            own=frozenset(word for word in words - _LITTLE - set(terms(question)) if not _CONTRACTED.search(word)),
         )
 
 
@@ -119,7 +125,10 @@ def support(statement: str, hits: Sequence[Hit], question: str = "") -> Support 
             continue
         in_heading = stated.names & frozenset(terms(f"{hit.title}\n{hit.heading}"))
         for candidate in _candidates(hit.text):
-            share = len(stated.words & (candidate.words | in_heading)) / len(stated.words)
+            there = candidate.words | in_heading
+            share = len(stated.words & there) / len(stated.words)
+            if len(stated.own - there) > MAX_NEW * len(stated.words - _LITTLE):
+                continue
             if share < MIN_SHARE or (best is not None and share <= best.share) or _is_heading(candidate.text, hit):
                 continue
             steps = _borne_out(stated, candidate, hit)

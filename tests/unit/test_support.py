@@ -321,6 +321,14 @@ def test_a_number_of_one_sentence_is_not_said_of_the_matter_of_the_one_before() 
     assert grounds("Qwen3-30B-A3B takes 96 KiB of memory per token.", two)
 
 
+def test_a_word_that_the_model_adds_of_its_own_is_not_borne_out_by_the_others() -> None:
+    text = "The zstd library supports regular compression levels from 1 up to 22."
+    assert grounds("The zstd library supports both block and compressed levels.", text) == []
+    assert grounds("The zstd library supports compression levels up to 22.", text)
+    question = "Up to which number does the zstd library reach with its levels?"
+    assert grounds("The compression levels of the zstd library reach up to number 22.", text, question=question)
+
+
 def test_the_names_of_a_tables_columns_bear_nothing_out() -> None:
     table = "| Magic number | Frame header |\n|:---:|:---:|\n| 4 bytes | 2 to 14 bytes |\n"
     assert grounds("Magic number, frame header.", table) == []

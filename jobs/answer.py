@@ -41,8 +41,8 @@ def run(ctx: Context) -> dict[str, Any]:
     hits = [hit_from_json(row) for row in rows]
     if not is_evidence(hits):
         return ctx.step("check", lambda: nothing_found(hits, (), question))
-    rows = ctx.step("widen", lambda: [[hit.to_json() for hit in group] for group in _widened(ctx, hits)])
-    groups = [[hit_from_json(row) for row in group] for group in rows]
+    wide = ctx.step("widen", lambda: [[hit.to_json() for hit in group] for group in _widened(ctx, hits)])
+    groups = [[hit_from_json(row) for row in group] for group in wide]
     messages, sources = _fitting(ctx, question, hits, groups)
     said = ctx.think("draft", messages, Ask(max_tokens=_max_tokens(ctx)))
     return ctx.step("check", lambda: result(question, said.answer, sources))

@@ -4,8 +4,8 @@ Policy: a sentence that the sources bear out (see `corpus.support`) carries its 
 document but follows from some that do is marked as computed, with the step. A sentence that they do not bear out goes to
 `unsupported`, so that nobody takes it for something that was read. Where nothing of an answer is borne out, or only what is
 beside the question, the sentence of the documents that comes nearest to the question is printed first, word for word; where
-there is none, that nothing was found. References that the model itself writes, such as "[2]", are its words and prove
-nothing: they are taken out.
+that is not near, with the word that nothing was found. References that the model itself writes, such as "[2]", are its words
+and prove nothing: they are taken out.
 """
 
 from __future__ import annotations
@@ -147,6 +147,8 @@ def result(question: str, answer: str, sources: Sequence[Hit]) -> dict[str, Any]
     if found is not None and checked.declines():
         return _declined(question, found)
     borne_out = bool(checked.supported)
+    if found is not None and not borne_out and nearness(found.quote, question) < CLOSE:
+        return _far(question, found, checked.unsupported, sources)
     if found is not None and not checked.comes_near(found, question):
         checked.supported.insert(0, Sentence(_quotation(found, question), (Support(found, 1.0),)))
     if not checked.supported:
@@ -170,6 +172,13 @@ def _declined(question: str, found: Citation) -> dict[str, Any]:
         "citations": [found.to_json()],
         "unsupported": [],
     }
+
+
+def _far(question: str, found: Citation, unsupported: Sequence[str], sources: Sequence[Hit]) -> dict[str, Any]:
+    """Nothing is borne out, and the nearest sentence is not near: no answer, but the reader sees the sentence."""
+    refusal = nothing_found(sources, unsupported, question)
+    quote = f"{_quotation(found, question)} [1]"
+    return {**refusal, "answer": f"{refusal['answer']}\n\n{quote}", "citations": [found.to_json()]}
 
 
 def _quotation(found: Citation, question: str) -> str:

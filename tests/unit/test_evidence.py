@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from corpus.retrieval import Hit
+from corpus.support import nearness
 from corpus.terms import query_words
 from jobs.evidence import check, nothing_found, result
 from jobs.excerpts import fence, harmless, shown
@@ -128,3 +129,13 @@ def test_a_model_that_finds_no_answer_is_believed_and_the_nearest_is_shown(
     assert told["answer"].startswith(words)
     assert (told["found"], told["unsupported"]) == (False, [])
     assert [citation["quote"] for citation in told["citations"]] == ["Pump 9 was mended by Anna in March."]
+
+
+def test_a_sentence_that_is_far_from_the_question_is_shown_beside_a_refusal() -> None:
+    source = hit("The Time Machine is a book by H. G. Wells, who wrote others.")
+    question = "How many children had the author of the book The Time Machine, and to which school did they go?"
+    told = result(question, "The author of The Time Machine had 12 children.", [source])
+    assert nearness(source.text, question) < 0.5
+    assert told["found"] is False and "do not answer" in told["answer"]
+    assert told["answer"].endswith("wrote others.” [1]")
+    assert [citation["quote"] for citation in told["citations"]] == [source.text]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs.phrases import phrase
 from tests.bench.night.independent import STANDS, Finding, look_up
 from tests.bench.night.questions import Known
 
@@ -18,7 +19,7 @@ _WORD = re.compile(r"[^\W\d_]{4,}")
 _SENTENCE = re.compile(r"(?<=[.!?…])\s+")
 _COMPUTED = "(computed: "
 WEAK = 0.5  # of a sentence's longer words, those that must stand in what it cites
-RIGHT, PART, WRONG = "right", "in part", "wrong"
+RIGHT, PART, WRONG, BESIDE = "right", "in part", "WRONG", "beside"  # beside: only a quotation, and not the one
 FALSE_ANSWER, FALSE_REFUSAL, REFUSED = "FALSE ANSWER", "FALSE REFUSAL", "refused"
 UNFINISHED = "unfinished"
 
@@ -59,7 +60,8 @@ def _verdict(known: Known, job: dict[str, Any]) -> str:
         return FALSE_REFUSAL
     said = _folded(job["answer"])
     there = [any(_folded(spelling) in said for spelling in fact) for fact in known.facts]
-    return RIGHT if all(there) else PART if any(there) else WRONG
+    alone = phrase("not_borne_out", known.question) in job["answer"]
+    return RIGHT if all(there) else PART if any(there) else BESIDE if alone else WRONG
 
 
 def marked(answer: str, citations: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:

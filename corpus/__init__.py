@@ -5,6 +5,7 @@ From a file to a checked citation, one file per step:
     folder.py      which files there are, and which are refused before a byte is read
     readers/       bytes of one format → Reading (text, blocks, places); runs in a child process only
     process.py     that child: a time and memory limit, restarted when a document kills it
+    tags.py        what a document says of itself
     parts.py       a long document in parts, so that nobody holds all of it
     recognition.py scans: what is asked of the OCR program, and whether it is there
     chunking.py    Reading → chunks along its structure, sized by the embedding model's tokens

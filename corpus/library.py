@@ -21,7 +21,7 @@ from corpus.process import ReadingProcess
 from corpus.reading import Reading
 from corpus.rerank import CrossEncoderModel
 from corpus.retrieval import EVERYWHERE, Hit, Retriever, hit_of
-from corpus.sections import widened
+from corpus.sections import section, together
 from corpus.store import VectorStore
 from corpus.sync import Syncer
 from corpus.sync_report import Progress, Stop, SyncReport
@@ -143,7 +143,7 @@ class Library:
 
         Raises NotFound when `only` leaves no document: a wrong folder must not look like an honest "nothing found".
         """
-        if not query.strip() or self.tables.num_passages() == 0:
+        if not query.strip() or self.tables.index_size().num_passages == 0:
             return []
         if only and not self.tables.paths(only):
             raise NotFound(
@@ -206,8 +206,14 @@ class Library:
         """The widest section around a hit that has at most `max_characters`: the whole document if that fits; where not even
         the innermost section does, the passages around the hit. The hit itself when its document has changed meanwhile.
         """
+        rows = self.passages_around(hit, max_characters)
+        return hit if rows == [hit] else together(rows)
+
+    def passages_around(self, hit: Hit, max_characters: int) -> list[Hit]:
+        """The passages of that section in order, the hit among them as it was found; at least the hit."""
         start, end = hit.start - max_characters, hit.end + max_characters
-        return widened(hit, self._long_documents.passages_within(hit.file, start, end), max_characters)
+        rows = section(hit, self._long_documents.passages_within(hit.file, start, end), max_characters)
+        return [hit if row.id == hit.passage_id else hit_of(row) for row in rows] or [hit]
 
     def documents(self) -> list[StoredDocument]:
         """Every document known, readable or not, by path."""

@@ -41,6 +41,7 @@ class Reading:
     lost: tuple[str, ...] = ()
     offset: int = 0  # characters of the document before this part; blocks and anchors count from the part's beginning
     wanted_ocr: bool = False  # some of it is a picture of text: another result when the OCR program comes or goes
+    tags: tuple[str, ...] = ()  # what the document itself says it is about; see tags.py
 
     def place_at(self, offset: int) -> Place:
         """Page or line of the character at `offset`."""
@@ -66,6 +67,7 @@ class Reading:
             "lost": list(self.lost),
             "offset": self.offset,
             "wanted_ocr": self.wanted_ocr,
+            "tags": list(self.tags),
         }
 
 
@@ -81,6 +83,7 @@ def reading_from_json(data: dict[str, Any]) -> Reading:
         lost=tuple(data["lost"]),
         offset=data["offset"],
         wanted_ocr=data["wanted_ocr"],
+        tags=tuple(data["tags"]),
     )
 
 
@@ -153,10 +156,18 @@ class ReadingBuilder:
         """Length of the text so far."""
         return self._length
 
-    def finish(self, title: str, format: str, *, num_pages: int | None = None, lost: tuple[str, ...] = ()) -> Reading:
+    def finish(
+        self,
+        title: str,
+        format: str,
+        *,
+        num_pages: int | None = None,
+        lost: tuple[str, ...] = (),
+        tags: tuple[str, ...] = (),
+    ) -> Reading:
         """The Reading of all blocks added."""
         places = Places(self._unit, tuple(self._anchors) or ((0, 1),))
-        return Reading(title, format, "".join(self._parts), tuple(self._blocks), places, num_pages, lost)
+        return Reading(title, format, "".join(self._parts), tuple(self._blocks), places, num_pages, lost, tags=tags)
 
     def _append(self, text: str) -> None:
         self._parts.append(text)

@@ -5,11 +5,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corpus.embedding import EmbeddingModel
 from corpus.fusion import combined
+from corpus.lexical import completed, look
 from corpus.passages import embedded_text
 from corpus.places import Place, Places
 from corpus.rerank import Reranker
@@ -17,8 +19,10 @@ from corpus.store import VectorStore
 from corpus.terms import query_terms, terms
 from db.library import DocumentFilter, FoundPassage, LibraryTables
 
+if TYPE_CHECKING:
+    from corpus.embedding import Vectors
+
 CANDIDATES = 100  # from each half
-SCORED = 1000  # lexical scores known: the candidates of the other half seldom stand beyond
 RERANKED = 30  # a cross-encoder reads about ten passages a second on a core
 _SPARE = 8  # passages read beyond those wanted, in case some repeat others
 _COMMON_SHARE = 0.3  # a term in more passages than this tells them apart too little to be worth its time ...
@@ -107,9 +111,15 @@ class Retriever:
     def search(self, query: str, k: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
         """The `k` best passages, best first; fewer when there are no more. Raises ModelUnusable when a model fails."""
         words = query_terms(query)
-        weights, rare = self.weighed(words)
-        lexical = dict(self._tables.search(rare or words, SCORED, only))
-        similarity = self._similarities(query, list(lexical)[:CANDIDATES], only)
+        with ThreadPoolExecutor(1) as other_half:  # neither SQLite nor Chroma keeps other threads of Python waiting
+            begun = other_half.submit(self._nearest, query, only)
+            counts = self._tables.num_passages_with(words)
+            weights, rare = self.weighed(words)
+            found, common = look(self._tables, rare or words, counts, only, CANDIDATES)
+            vector, nearest = begun.result()
+        lexical = completed(self._tables, found, common, rare or words, counts, nearest)
+        others = [id for id in list(lexical)[:CANDIDATES] if id not in nearest]
+        similarity = nearest | (self._store.similarities(vector, others) if vector is not None else {})
         candidates = dict.fromkeys([*similarity, *list(lexical)[:CANDIDATES]])
         known = {id: lexical[id] for id in candidates if id in lexical}
         scores = combined(similarity, known, weights.values())
@@ -131,18 +141,17 @@ class Retriever:
             scores[passage.id] = 1.0 + score
         return sorted(first, key=lambda id: -scores[id]) + rest
 
-    def _similarities(self, query: str, others: list[str], only: DocumentFilter) -> dict[str, float]:
-        """Cosines of the nearest passages and of `others`, which were found by their words."""
+    def _nearest(self, query: str, only: DocumentFilter) -> tuple[Vectors | None, dict[str, float]]:
+        """(vector of the question, cosines of the passages nearest to it)."""
         paths = self._tables.paths(only) if only else None
         if paths == [] or not query.strip():
-            return {}
+            return None, {}
         vector = self._model.embed_query(query)
-        nearest = dict(self._store.nearest(vector, CANDIDATES, paths))
-        return nearest | self._store.similarities(vector, [id for id in others if id not in nearest])
+        return vector, dict(self._store.nearest(vector, CANDIDATES, paths))
 
     def weighed(self, words: Sequence[str]) -> tuple[dict[str, float], list[str]]:
         """(idf of each word, those worth searching for): words that stand everywhere are left out."""
-        total = self._tables.num_passages()
+        total = self._tables.index_size().num_passages
         counts = self._tables.num_passages_with(words)
         weights = {word: _idf(counts.get(word, 0), total) for word in words}
         rare = [word for word in words if total < _COMMON_FROM or counts.get(word, 0) <= _COMMON_SHARE * total]

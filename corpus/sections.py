@@ -8,25 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 
 from corpus.passages import HEADING_SEPARATOR
 from corpus.retrieval import Hit
 from db.library import FoundPassage
 
 
-def widened(hit: Hit, around: Sequence[FoundPassage], max_characters: int) -> Hit:
-    """The widest section around `hit` of at most `max_characters`; see `Library.section_of`. `around` are passages of its
-    document in order, at least those within `max_characters` of it."""
+def section(hit: Hit, around: Sequence[FoundPassage], max_characters: int) -> Sequence[FoundPassage]:
+    """The passages of the widest section around `hit` of at most `max_characters`, in order; none when the hit stands there no
+    more, or nothing stands around it. `around` are passages of its document in order, at least those within `max_characters`
+    of it; see `Library.passages_around`."""
     here = next((at for at, row in enumerate(around) if row.start <= hit.start < row.end), None)
     if here is None or not _stands(hit, around[here]):
-        return hit
+        return []
     path = _path(around[here])
     for depth in range(len(path) + 1):
         first, last = _section(around, here, path[:depth])
         if around[last].end - around[first].start <= max_characters:
-            return _joined(hit, around[first : last + 1], path[:depth])
+            return around[first : last + 1]
     first, last = _stretch(around, here, path, max_characters)
-    return _joined(hit, around[first : last + 1], path) if first < last else hit
+    return around[first : last + 1] if first < last else []
 
 
 def _stands(hit: Hit, row: FoundPassage) -> bool:
@@ -35,7 +37,12 @@ def _stands(hit: Hit, row: FoundPassage) -> bool:
     return row.text[offset : offset + shared] == hit.text[:shared]
 
 
-def _path(row: FoundPassage) -> tuple[str, ...]:
+def _shared(paths: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    alike = takewhile(lambda names: len(set(names)) == 1, zip(*paths, strict=False))
+    return tuple(names[0] for names in alike)
+
+
+def _path(row: FoundPassage | Hit) -> tuple[str, ...]:
     return tuple(row.heading.split(HEADING_SEPARATOR)) if row.heading else ()
 
 
@@ -63,8 +70,9 @@ def _stretch(rows: Sequence[FoundPassage], here: int, path: tuple[str, ...], max
     return first, last
 
 
-def _joined(hit: Hit, rows: Sequence[FoundPassage], path: tuple[str, ...]) -> Hit:
-    """The rows as one hit; it has no id, because no passage of the index is all of it."""
+def together(rows: Sequence[Hit]) -> Hit:
+    """Neighbouring passages as one hit, under the headings that all of them share; it has no id, because no passage of the
+    index is all of it. For reading: which heading a sentence stands under, only its own passage knows."""
     texts: list[str] = []
     places: list[tuple[int, int]] = []
     start = end = rows[0].start
@@ -80,9 +88,9 @@ def _joined(hit: Hit, rows: Sequence[FoundPassage], path: tuple[str, ...]) -> Hi
         texts.append(row.text[overlap:])
         end, last_line = row.end, row.end_line or 0
     return replace(
-        hit,
+        rows[0],
         passage_id="",
-        heading=HEADING_SEPARATOR.join(path),
+        heading=HEADING_SEPARATOR.join(_shared([_path(row) for row in rows])),
         text="".join(texts),
         start=start,
         end=end,
@@ -99,7 +107,7 @@ def _gap(size: int, num_lines: int) -> str:
     return "\n" * num_lines + " " * (size - num_lines)
 
 
-def _within(row: FoundPassage, overlap: int) -> list[tuple[int, int]]:
+def _within(row: Hit, overlap: int) -> list[tuple[int, int]]:
     """The places of `row` from `overlap` on, the one that holds there first."""
     later = [place for place in row.places if place[0] > overlap]
     at = [place for place in row.places if place[0] <= overlap]

@@ -1,6 +1,7 @@
 """Whether the documents bear a statement out, and by which of their sentences. No model is asked.
 
-A sentence of a passage bears a statement out when it holds most of its words and
+A sentence of a passage bears a statement out when it holds most of its words, all but one of seven of those that are not the
+question's, and
 
     numbers      every number of the statement, with the same unit; one that is missing may follow by one step of
                  arithmetic from two that are written down, and is then told as computed
@@ -34,6 +35,7 @@ from corpus.sentences import Span, units
 from corpus.terms import query_terms, terms
 
 MIN_SHARE = 0.7  # of a statement's words, its numbers apart, that the sentence must hold
+MAX_NEW = 0.15  # of a statement's words, those that neither the sentence nor the question holds: one of seven
 _MIN_WORDS = 3  # below, a statement says too little without its question
 _MAX_CHARACTERS = 600  # a "sentence" beyond this is a listing; a reader would not find the point in it
 _MAX_COMPUTED = 3  # more in one sentence is no computation but a list
@@ -47,6 +49,9 @@ _POINTS_BACK = re.compile(
     r"es|er|sie|dies|diese|dieser|dieses|ihr|sein|il|elle|ils|elles|ce|cela|cette|ces|son|sa|leur)\b|[它他她这其]",
     re.I,
 )
+_CONTRACTED = re.compile(r"['’]")  # isn't, doesn't: negations are looked at by themselves
+_LITTLE = frozenset(terms("together along both each alone вместе zusammen sowohl ensemble"))
+_TABLE_HEAD = re.compile(r"\n[ \t]*\|?[ \t]*:?-{3,}[-:| \t]*\Z")  # the rule below the names of a table's columns
 _YES_OR_NO = frozenset(["yes", "no", "да", "нет", "ja", "nein", "oui", "non", "是", "不", "是的", "不是"])
 
 
@@ -70,6 +75,7 @@ class _Stated:
     numbers: tuple[Number, ...]
     quotations: tuple[str, ...]
     asked: tuple[Number, ...]  # numbers of the question
+    own: frozenset[str]  # words that the question does not hold and that say something of their own
 
     @classmethod
     def of(cls, statement: str, question: str) -> _Stated | None:
@@ -90,6 +96,7 @@ class _Stated:
             numbers=tuple(numbers_in(text)),
             quotations=tuple(one for one in quoted if len(one.strip()) >= MIN_QUOTE_CHARACTERS),
             asked=tuple(numbers_in(question)),
+            own=frozenset(word for word in words - _LITTLE - set(terms(question)) if not _CONTRACTED.search(word)),
         )
 
 
@@ -118,7 +125,10 @@ def support(statement: str, hits: Sequence[Hit], question: str = "") -> Support 
             continue
         in_heading = stated.names & frozenset(terms(f"{hit.title}\n{hit.heading}"))
         for candidate in _candidates(hit.text):
-            share = len(stated.words & (candidate.words | in_heading)) / len(stated.words)
+            there = candidate.words | in_heading
+            share = len(stated.words & there) / len(stated.words)
+            if len(stated.own - there) > MAX_NEW * len(stated.words - _LITTLE):
+                continue
             if share < MIN_SHARE or (best is not None and share <= best.share) or _is_heading(candidate.text, hit):
                 continue
             steps = _borne_out(stated, candidate, hit)
@@ -152,19 +162,48 @@ def _words(text: str) -> list[str]:
     return [word for word in query_terms(plain) if not word.isdigit()] if plain else []
 
 
+def _strayed(stated: _Stated, candidate: _Candidate) -> bool:
+    """Whether a number was taken from one of two sentences for the matter of the other: where both hold numbers, most of what is
+    said of one must stand in its own sentence ("A takes 3 GiB. It writes 9 KiB a second." does not say that A takes 9)."""
+    if not candidate.parts or not all(map(numbers_in, candidate.parts)):
+        return False
+    said = stated.words - stated.names
+    beside = [frozenset(terms(part)) for part in candidate.parts]
+    for number in stated.numbers:
+        own = [
+            words
+            for words, part in zip(beside, candidate.parts, strict=True)
+            if not missing([number], numbers_in(part))
+        ]
+        if own and all(len(said & words) < len(said) / 2 for words in own):
+            return True
+    return False
+
+
 def _is_heading(sentence: str, hit: Hit) -> bool:
-    """Whether it is a heading or a question: those name a matter and state nothing of it."""
-    plain = sentence.strip('# \t"“”')
-    return sentence.startswith("#") or plain.endswith(("?", "？")) or plain in (*hit.heading.split(" > "), hit.title)
+    """Whether it is a heading or begins with a line of one, the head of a table, or a question: those name a matter and state
+    nothing of it."""
+    if _TABLE_HEAD.search(sentence) or sentence.startswith("#") or sentence.rstrip('# \t"“”').endswith(("?", "？")):
+        return True
+    names = (*hit.heading.split(" > "), hit.title)
+    first, _, more = sentence.partition("\n")
+    begins = _bare(first) if more and len(first) >= MIN_QUOTE_CHARACTERS else None
+    return any(_bare(sentence) in name or (begins is not None and begins in name) for name in names)
+
+
+def _bare(text: str) -> str:
+    """On one line, without the marks of headings and quotations."""
+    return " ".join(text.split()).strip('#=- "“”')
 
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """One or more neighbouring sentences of a passage; `text` with words cut at line ends made whole."""
+    """One sentence of a passage, or two that belong together; `text` with words cut at line ends made whole."""
 
     span: Span
     text: str
     words: frozenset[str]
+    parts: tuple[str, ...] = ()  # the two
 
 
 @lru_cache(maxsize=512)
@@ -172,13 +211,14 @@ def _candidates(text: str) -> list[_Candidate]:
     """All sentences; kept, because each statement of an answer is held against all of them."""
     ends = units(text)
     together = [
-        (before[0], after[1])
+        (before, after)
         for before, after in pairwise(ends)
         if _POINTS_BACK.match(text[after[0] : after[1]]) and "\n\n" not in text[before[1] : after[0]]
     ]
-    fitting = [span for span in (*ends, *together) if MIN_QUOTE_CHARACTERS <= span[1] - span[0] <= _MAX_CHARACTERS]
+    parted = {(before[0], after[1]): (text[slice(*before)], text[slice(*after)]) for before, after in together}
+    fitting = [span for span in (*ends, *parted) if MIN_QUOTE_CHARACTERS <= span[1] - span[0] <= _MAX_CHARACTERS]
     whole = [(span, _CUT_WORD.sub("", text[slice(*span)])) for span in fitting]
-    return [_Candidate(span, sentence, frozenset(terms(sentence))) for span, sentence in whole]
+    return [_Candidate(span, sentence, frozenset(terms(sentence)), parted.get(span, ())) for span, sentence in whole]
 
 
 def _borne_out(stated: _Stated, candidate: _Candidate, hit: Hit) -> tuple[Computed, ...] | None:
@@ -191,6 +231,7 @@ def _borne_out(stated: _Stated, candidate: _Candidate, hit: Hit) -> tuple[Comput
     around = f"{hit.title}\n{hit.heading}\n{hit.text}"
     refused = (
         None in steps
+        or _strayed(stated, candidate)
         or not stated.needed <= candidate.words
         or missing_names(stated.text, candidate.text, around)
         or crossed(stated.text, candidate.text)

@@ -248,6 +248,7 @@ class Syncer:
             problem="; ".join(reading.lost) or None,
             index_key=self._index_key + (self._ocr_mark if reading.wanted_ocr else ""),
             read_at=datetime.now(UTC),
+            tags=reading.tags,
         )
 
     def _store_waiting(self) -> None:

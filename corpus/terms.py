@@ -54,9 +54,13 @@ def terms(text: str) -> list[str]:
 
 def query_terms(text: str) -> list[str]:
     """The distinct terms worth searching for, in order: without stop words unless nothing else is there."""
+    return list(dict.fromkeys(terms(" ".join(query_words(text))) or terms(text)))
+
+
+def query_words(text: str) -> list[str]:
+    """The distinct words behind `query_terms`, in lower case as a person would write them."""
     plain = _ASKING.sub(" ", unicodedata.normalize("NFKC", text).lower().replace("ё", "е"))
-    kept = " ".join(word for word in _WORD.findall(plain) if word not in _STOP_WORDS)
-    return list(dict.fromkeys(terms(kept) or terms(text)))
+    return list(dict.fromkeys(word for word in _WORD.findall(plain) if word not in _STOP_WORDS))
 
 
 def numbers(text: str) -> set[str]:

@@ -7,7 +7,7 @@ search index follows by triggers (see migration 0002).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -32,6 +32,7 @@ from sqlalchemy.orm import Session
 
 from db.database import Database
 from db.models import EPOCH, Document
+from db.words import IndexSize, WordCounts
 
 T = TypeVar("T")
 _ROWS_PER_STATEMENT = 500  # below SQLite's limit of variables
@@ -61,13 +62,14 @@ class DocumentRecord:
     problem: str | None
     index_key: str | None  # None: read it again at the next opportunity
     read_at: datetime
+    tags: tuple[str, ...] = ()  # what it says of itself, in the form of `corpus.tags`
 
 
 @dataclass(frozen=True, slots=True)
 class StoredDocument(DocumentRecord):
     """The same with its number."""
 
-    id: int
+    id: int = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +121,17 @@ class DocumentFilter:
     paths: tuple[str, ...] = ()
     since: datetime | None = None  # the file was changed then or later ...
     until: datetime | None = None  # ... and before this
+    tags: tuple[str, ...] = ()  # a document with any of these
 
     def __bool__(self) -> bool:
-        return bool(self.folder.strip("/") or self.formats or self.paths or self.since or self.until)
+        return bool(self.folder.strip("/") or self.formats or self.paths or self.since or self.until or self.tags)
 
     def __str__(self) -> str:
         """For messages: "folder manuals, type pdf, changed since 2026-01-01"."""
         parts = [f"folder {self.folder.strip('/')}"] if self.folder.strip("/") else []
         parts += [f"type {' or '.join(self.formats)}"] if self.formats else []
         parts += [f"file {' or '.join(self.paths)}"] if self.paths else []
+        parts += [f"tag {' or '.join(self.tags)}"] if self.tags else []
         parts += [f"changed since {self.since:%Y-%m-%d %H:%M%z}"] if self.since else []
         parts += [f"changed before {self.until:%Y-%m-%d %H:%M%z}"] if self.until else []
         return ", ".join(parts) or "every document"
@@ -150,6 +154,7 @@ class LibraryTables:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._words = WordCounts(database)
 
     def documents(self) -> list[StoredDocument]:
         """Every document, by path."""
@@ -250,12 +255,21 @@ class LibraryTables:
 
     def num_passages_with(self, terms: Sequence[str]) -> dict[str, int]:
         """How many passages hold each term; terms that none holds are left out."""
-        vocabulary = table("passage_vocabulary", column("term"), column("doc"))
+        return self._words.num_passages_with(terms)
+
+    def index_size(self) -> IndexSize:
+        """Passages and terms of the full-text index, at once."""
+        return self._words.size()
+
+    def terms_of(self, ids: Sequence[str]) -> dict[str, str]:
+        """All search terms of each of these passages, with spaces between."""
+        found: dict[str, str] = {}
         with self._database.read() as session:
-            rows = session.execute(
-                select(vocabulary.c.term, vocabulary.c.doc).where(vocabulary.c.term.in_(list(terms)))
-            )
-            return {str(term): int(number) for term, number in rows}
+            for part in _parts(list(ids)):
+                query = select(TERMS.c.passage_id, TERMS.c.title, TERMS.c.heading, TERMS.c.text)
+                for id, *texts in session.execute(query.where(TERMS.c.passage_id.in_(part))):
+                    found[str(id)] = " ".join(texts)
+        return found
 
     def counts(self) -> LibraryCounts:
         """Totals over everything stored."""
@@ -293,6 +307,7 @@ def put_document(session: Session, record: DocumentRecord) -> int:
         "problem": record.problem,
         "index_key": record.index_key,
         "read_at": record.read_at,
+        "tags": list(record.tags),
     }
     known = session.scalar(select(Document.id).where(Document.path == record.path))
     if known is not None:
@@ -362,6 +377,9 @@ def _conditions(only: DocumentFilter) -> list[ColumnElement[bool]]:
         conditions.append(or_(Document.format.in_(only.formats), *suffixes))
     if only.paths:
         conditions.append(Document.path.in_(only.paths))
+    if only.tags:
+        tag = func.json_each(Document.tags).table_valued("value")
+        conditions.append(select(tag.c.value).where(tag.c.value.in_(only.tags)).correlate(Document).exists())
     if only.since is not None:
         conditions.append(Document.modified_at >= only.since)
     if only.until is not None:
@@ -384,6 +402,7 @@ def _stored(row: Document) -> StoredDocument:
         problem=row.problem,
         index_key=row.index_key,
         read_at=row.read_at,
+        tags=tuple(row.tags),
     )
 
 

@@ -272,6 +272,7 @@ class Document(Base):
     problem: Mapped[str | None]  # why it could not be read, or what was lost
     index_key: Mapped[str | None]  # reader version, embedding model and chunk size it was indexed with
     read_at: Mapped[datetime]
+    tags: Mapped[list[Any]] = mapped_column(JSON, server_default=sql("'[]'"))  # what it says of itself
 
     __table_args__ = (
         CheckConstraint(_one_of("state", ("indexed", "unreadable")), name="state_known"),

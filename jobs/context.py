@@ -109,6 +109,10 @@ class Context(Protocol):
         the kind that `only` asks for."""
         ...
 
+    def passages_around(self, hit: Hit, max_characters: int) -> list[Hit]:
+        """The passages of the widest section around a hit of at most `max_characters`, in order; at least the hit."""
+        ...
+
     def document(self, name: str) -> WholeDocument:
         """A document of the corpus by its path. Raises NotFound, naming what is near, and DocumentUnreadable."""
         ...

@@ -4,8 +4,8 @@ Policy: a sentence that the sources bear out (see `corpus.support`) carries its 
 document but follows from some that do is marked as computed, with the step. A sentence that they do not bear out goes to
 `unsupported`, so that nobody takes it for something that was read. Where nothing of an answer is borne out, or only what is
 beside the question, the sentence of the documents that comes nearest to the question is printed first, word for word; where
-there is none, that nothing was found. References that the model itself writes, such as "[2]", are its words and prove
-nothing: they are taken out.
+that is not near, with the word that nothing was found. References that the model itself writes, such as "[2]", are its words
+and prove nothing: they are taken out.
 """
 
 from __future__ import annotations
@@ -19,9 +19,11 @@ from corpus.citations import Citation
 from corpus.retrieval import Hit
 from corpus.sentences import units
 from corpus.support import Support, nearest, nearness, supports
+from corpus.terms import query_words
 from jobs.phrases import phrase
 
 _ENDS = (".", "!", "?", "…", ":", "。", "！", "？", ")", "]", '"', "»", "”", "`", "*", "|")
+_SHOWN_WORDS = 16  # of those that were looked for
 BEARS_ON = 0.3  # share of a question's words in the sentence that is shown where nothing else is
 CLOSE = 0.5  # the same, from which a sentence is shown before an answer that does not touch it
 _REFERENCES = re.compile(
@@ -145,6 +147,8 @@ def result(question: str, answer: str, sources: Sequence[Hit]) -> dict[str, Any]
     if found is not None and checked.declines():
         return _declined(question, found)
     borne_out = bool(checked.supported)
+    if found is not None and not borne_out and nearness(found.quote, question) < CLOSE:
+        return _far(question, found, checked.unsupported, sources)
     if found is not None and not checked.comes_near(found, question):
         checked.supported.insert(0, Sentence(_quotation(found, question), (Support(found, 1.0),)))
     if not checked.supported:
@@ -170,14 +174,24 @@ def _declined(question: str, found: Citation) -> dict[str, Any]:
     }
 
 
+def _far(question: str, found: Citation, unsupported: Sequence[str], sources: Sequence[Hit]) -> dict[str, Any]:
+    """Nothing is borne out, and the nearest sentence is not near: no answer, but the reader sees the sentence."""
+    refusal = nothing_found(sources, unsupported, question)
+    quote = f"{_quotation(found, question)} [1]"
+    return {**refusal, "answer": f"{refusal['answer']}\n\n{quote}", "citations": [found.to_json()]}
+
+
 def _quotation(found: Citation, question: str) -> str:
     return phrase("quotation", question, quote=" ".join(found.quote.split()))
 
 
 def nothing_found(looked_at: Sequence[Hit], unsupported: Sequence[str] = (), question: str = "") -> dict[str, Any]:
-    """The honest result when the documents do not answer; it says what came nearest, in the question's language."""
+    """The honest result when the documents do not answer: what was looked for and what came nearest, in the question's
+    language."""
     files = list(dict.fromkeys(hit.file for hit in looked_at))[:3]
     answer = phrase("not_answered", question)
     if files:
+        if words := query_words(question)[:_SHOWN_WORDS]:
+            answer += phrase("looked_for", question, words=", ".join(words))
         answer += phrase("came_nearest", question, files=", ".join(files))
     return {"answer": answer, "found": False, "citations": [], "unsupported": list(unsupported)}

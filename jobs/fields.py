@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from corpus.tags import normal
 from db.library import DocumentFilter
 
 MAX_QUESTION = 1_000_000  # characters; the context of the model is the limit that counts
@@ -37,6 +38,7 @@ class Only(Input):
     folder: Annotated[str, Field(max_length=4096, description="A folder of the corpus, with all below it")] = ""
     types: Annotated[Names, Field(description="pdf, markdown, md ...")] = []
     files: Annotated[Names, Field(description="Paths in the corpus")] = []
+    tags: Annotated[Names, Field(description="Documents that carry any of these tags")] = []
     since: Annotated[datetime | date | None, Field(description="Files changed then or later")] = None
     until: Annotated[datetime | date | None, Field(description="Files changed before that")] = None
 
@@ -48,6 +50,7 @@ def documents(only: dict[str, Any] | Only | None) -> DocumentFilter:
         folder=given.folder.strip().removeprefix("./"),
         formats=tuple(name.strip().lower().lstrip(".") for name in given.types),
         paths=tuple(name.strip().removeprefix("./") for name in given.files),
+        tags=tuple(normal(name) for name in given.tags),
         since=_moment(given.since),
         until=_moment(given.until),
     )

@@ -9,7 +9,7 @@
     retrieve: "{{ text }}"               # optional: look passages up and offer them as `hits` and a `fence` to set
                                          # around each; the answer is then checked
     passages: 6
-    only: {folder: minutes, types: [pdf]}   # optional: which documents are looked into
+    only: {folder: minutes, tags: [board]}   # optional: which documents are looked into
     max_tokens: 400
     temperature: 0.0
     samples: 1                           # more: the vote of `think`

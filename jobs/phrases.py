@@ -12,6 +12,13 @@ _PHRASES: dict[str, dict[Language, str]] = {
         "fr": "Les documents ne répondent pas à cette question.",
         "zh": "文档没有回答这个问题。",
     },
+    "looked_for": {
+        "en": " Looked for: {words}.",
+        "ru": " Искали: {words}.",
+        "de": " Gesucht wurde: {words}.",
+        "fr": " Recherché : {words}.",
+        "zh": "查找的词：{words}。",
+    },
     "came_nearest": {
         "en": " What came nearest, but not near enough, is in {files}.",
         "ru": " Ближе всего, но недостаточно близко: {files}.",

@@ -118,6 +118,9 @@ class Run:
     def retrieve(self, query: str, limit: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
         return self._tools.library.search(query, limit, only)
 
+    def passages_around(self, hit: Hit, max_characters: int) -> list[Hit]:
+        return self._tools.library.passages_around(hit, max_characters)
+
     def document(self, name: str) -> WholeDocument:
         return self._tools.library.read_document(name)
 

@@ -75,7 +75,7 @@ class SmallLibrary:
             format="markdown",
             places=(),
         )
-        return [] if only.folder else [hit][:k]
+        return [] if only.folder or only.tags else [hit][:k]
 
 
 class HandNight:

@@ -22,7 +22,7 @@ from monk.errors import DocumentUnreadable
 if TYPE_CHECKING:
     from corpus.readers.ocr import Recogniser
 
-READER_VERSION = 2  # raise it when a reader returns other text for the same bytes: every document is read again
+READER_VERSION = 3  # raise it when a reader returns something else for the same bytes: every document is read again
 
 _CODE = """
 py pyi js mjs cjs jsx ts tsx java kt kts scala groovy go rs c h cc cpp cxx hh hpp cs swift rb php pl pm lua r jl sh bash zsh sql
@@ -61,11 +61,12 @@ def read_parts(name: str, file: BinaryIO, recogniser: Recogniser | None = None) 
 
     Without `recogniser` a scan is refused.
     """
-    title, num_blocks = "", 0
+    title, tags, num_blocks = "", tuple[str, ...](), 0
     for part in _parts(name, file, recogniser):
         title = title or part.titled(name.rpartition("/")[2]).title
+        tags = tags or part.tags
         num_blocks += len(part.blocks)
-        yield replace(part, title=title)
+        yield replace(part, title=title, tags=tags)
     if not num_blocks:
         raise DocumentUnreadable("holds no text")
 

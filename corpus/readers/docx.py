@@ -6,13 +6,16 @@ table row that is not empty.
 
 from __future__ import annotations
 
+import html
 import io
 import re
+from dataclasses import replace
 
 from corpus.readers.archive import Archive
 from corpus.readers.encoding import clean
 from corpus.readers.html import read_source
 from corpus.reading import Reading
+from corpus.tags import tags_of
 from monk.errors import DocumentUnreadable
 
 _STYLES = "p[style-name='Title'] => h1:fresh\np[style-name='Subtitle'] => p:fresh"
@@ -22,6 +25,7 @@ _LOST = (
     (re.compile(r"\bchart|smartArt|diagram", re.IGNORECASE), "diagrams"),
 )
 _CELL = re.compile(r"<t[dh]\b.*?</t[dh]>", re.DOTALL)
+_KEYWORDS = re.compile(r"<(?:\w+:)?keywords\b[^>]*>([^<]*)</")
 _INNER_BLOCK = re.compile(r"</?(?:p|li|ul|ol|h[1-6])\b[^>]*>")
 
 
@@ -29,7 +33,13 @@ def read(data: bytes) -> Reading:
     """Blocks with the headings above them; pictures and equations are named as lost."""
     source, lost = _to_html(data)
     rows = _CELL.sub(lambda cell: _INNER_BLOCK.sub(" ", cell.group()), source)
-    return read_source(clean(rows), "docx", "line", count_blocks=True, lost=lost)
+    reading = read_source(clean(rows), "docx", "line", count_blocks=True, lost=lost)
+    return replace(reading, tags=_tags(Archive(data, "a .docx file")))
+
+
+def _tags(archive: Archive) -> tuple[str, ...]:
+    properties = (archive.read("docProps/core.xml") or b"").decode("utf-8", "replace")
+    return tags_of(*(html.unescape(found) for found in _KEYWORDS.findall(properties)))
 
 
 def _to_html(data: bytes) -> tuple[str, tuple[str, ...]]:

@@ -15,6 +15,7 @@ from corpus.readers.archive import Archive
 from corpus.readers.encoding import decode
 from corpus.readers.html import read_source
 from corpus.reading import Reading, ReadingBuilder
+from corpus.tags import tags_of
 from monk.errors import DocumentUnreadable
 
 _CONTAINER = "META-INF/container.xml"
@@ -31,9 +32,10 @@ class _Item(NamedTuple):
 
 
 class _Book(NamedTuple):
-    """What the package file says: title, files by their id, ids of the chapters in order."""
+    """What the package file says: title, subjects, files by their id, ids of the chapters in order."""
 
     title: str
+    subjects: tuple[str, ...]
     items: dict[str, _Item]
     spine: tuple[str, ...]
 
@@ -55,7 +57,7 @@ def read(data: bytes) -> Reading:
             num_missing += 1
         elif source.strip():
             _add_chapter(builder, source, labels.get(item.path, ""))
-    return builder.finish(book.title, "epub", lost=_lost(book, num_missing))
+    return builder.finish(book.title, "epub", lost=_lost(book, num_missing), tags=tags_of(book.subjects))
 
 
 def _add_chapter(builder: ReadingBuilder, source: bytes, label: str) -> None:
@@ -83,17 +85,21 @@ def _book(archive: Archive) -> _Book:
     if not rootfile:
         raise DocumentUnreadable("is an archive without a book in it; save it again with the program that made it")
     package = _xml(archive, rootfile)
-    title, items, spine = "", dict[str, _Item](), list[str]()
+    title, subjects, items, spine = "", list[str](), dict[str, _Item](), list[str]()
     for node in package.iter():
         tag = _tag(node)
         if tag == "title" and not title:
             title = " ".join((node.text or "").split())
+        elif tag == "subject":
+            subjects.append(node.text or "")
         elif tag == "item":
             path = _path(rootfile, node.get("href", ""))
             items[node.get("id", "")] = _Item(path, node.get("media-type", ""), node.get("properties", ""))
         elif tag == "itemref":
             spine.append(node.get("idref", ""))
-    return _Book(title, items, tuple(dict.fromkeys(spine)))  # a chapter is read once, however often it is named
+    return _Book(
+        title, tuple(subjects), items, tuple(dict.fromkeys(spine))
+    )  # a chapter is read once, however often it is named
 
 
 def _check_open(archive: Archive, book: _Book) -> None:

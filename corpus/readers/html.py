@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from corpus.places import Anchor, Unit
 from corpus.readers.encoding import decode
 from corpus.reading import BlockKind, Reading, ReadingBuilder
+from corpus.tags import tags_of
 from monk.errors import DocumentUnreadable
 
 _NEVER_READ = frozenset(
@@ -47,7 +48,7 @@ def read_source(
     if events.skipping:  # something hidden was never closed: better read too much than lose the rest
         events = _Events(unit, count_blocks, skip_hidden=False)
         events.read(source)
-    return events.builder.finish(" ".join(events.title.split()), format, lost=lost)
+    return events.builder.finish(" ".join(events.title.split()), format, lost=lost, tags=tags_of(events.keywords))
 
 
 class _Events(HTMLParser):
@@ -57,6 +58,7 @@ class _Events(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.builder = ReadingBuilder(unit)
         self.title = ""
+        self.keywords: list[str] = []
         self.skipping: str | None = None  # the tag whose end ends the silence
         self._skip_depth = 0
         self._skip_hidden = skip_hidden
@@ -82,6 +84,8 @@ class _Events(HTMLParser):
         elif self._is_hidden(tag, attrs):
             self._flush()
             self.skipping, self._skip_depth = tag, 1
+        elif tag == "meta":
+            self._note_keywords(dict(attrs))
         elif tag == "br":
             self._add("\n", self.getpos()[0])
         elif tag in ("td", "th"):
@@ -112,6 +116,11 @@ class _Events(HTMLParser):
                 self._add("\n" if self._open["pre"] else " ", line + number)
             if piece:
                 self._add(piece if self._open["pre"] else _SPACE.sub(" ", piece), line + number)
+
+    def _note_keywords(self, found: dict[str, str | None]) -> None:
+        name = (found.get("name") or found.get("property") or "").lower()
+        if name in ("keywords", "article:tag") and found.get("content"):
+            self.keywords.append(str(found["content"])[:10_000])
 
     def _is_hidden(self, tag: str, attrs: list[tuple[str, str | None]]) -> bool:
         if tag in _NEVER_READ:

@@ -39,6 +39,7 @@ class Letters:
         self._attachments: list[str] = []  # the first few by name
         self._num_attachments = 0
         self._num_broken = 0
+        self.keywords: list[str] = []
 
     @property
     def lost(self) -> tuple[str, ...]:
@@ -56,6 +57,7 @@ class Letters:
         data = data.replace(b"\r\n", b"\n")
         message = _parsed(data)
         subject = _header(message, "Subject")
+        self.keywords.append(_header(message, "Keywords"))
         self.builder.add("heading", _heading(message, subject), [(0, first_line)], level)
         shown = [f"{name}: {value}" for name in _SHOWN if (value := _header(message, name))]
         self.builder.add("paragraph", "\n".join(shown), [(0, first_line)])

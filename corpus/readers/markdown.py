@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from corpus.places import Places
 from corpus.readers.encoding import decode
 from corpus.reading import Block, BlockKind, HeadingPath, Reading
+from corpus.tags import tags_of
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
 
 _FRONT_MATTER = re.compile(r"\A---[ \t]*\n(.*?\n)(?:---|\.\.\.)[ \t]*(?:\n|\Z)", re.DOTALL)
 _TITLE = re.compile(r"^title:\s*[\"']?(.+?)[\"']?\s*$", re.MULTILINE)
+_MAX_FRONT_MATTER = 1 << 16  # characters; more is no front matter, and its parser is slow
 _FOOTNOTE = re.compile(r"^( {0,3})\[(?=\^)", re.MULTILINE)
 _MARKUP = re.compile(r"!?\[([^\]]*)\]\([^)]*\)|[`*]+|<[^<>]*>|\\(?=[^\w\s])")
 _KINDS: dict[str, BlockKind] = {
@@ -28,12 +30,27 @@ _KINDS: dict[str, BlockKind] = {
 
 
 def read(data: bytes) -> Reading:
-    """Blocks with their headings; front matter gives the title and is otherwise left in the text unread."""
+    """Blocks with their headings; front matter gives title and tags and is otherwise left in the text unread."""
     text = decode(data)
     front = _FRONT_MATTER.match(text)
     title = _TITLE.search(front.group(1)) if front else None
     blocks = _blocks(text, _line_starts(text), front.end() if front else 0)
-    return Reading(title.group(1) if title else "", "markdown", text, tuple(blocks), Places("line"))
+    tags = _tags(front.group(1)) if front else ()
+    return Reading(title.group(1) if title else "", "markdown", text, tuple(blocks), Places("line"), tags=tags)
+
+
+def _tags(front_matter: str) -> tuple[str, ...]:
+    """`tags` and `keywords`, a list or a line with commas; none where the front matter is no YAML."""
+    import yaml
+
+    if len(front_matter) > _MAX_FRONT_MATTER:
+        return ()
+    try:
+        fields = yaml.load(front_matter, yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return ()
+    named = {str(name).lower(): value for name, value in fields.items()} if isinstance(fields, dict) else {}
+    return tags_of(named.get("tags"), named.get("keywords"))
 
 
 def _blocks(text: str, starts: list[int], body: int) -> list[Block]:

@@ -24,6 +24,7 @@ from corpus.readers.pdf_outline import with_headings
 from corpus.readers.pdf_running import without_running_lines
 from corpus.readers.pdf_scan import ScannedPages
 from corpus.reading import BlockKind, Reading, ReadingBuilder
+from corpus.tags import tags_of
 from monk.errors import DocumentUnreadable
 
 _HEADING_SIZE = 1.12  # times the size of the body text
@@ -55,6 +56,7 @@ def read(data: bytes, recogniser: Recogniser | None = None) -> Reading:
     """
     with _opened(data) as document:
         title = clean(document.get_metadata_value("Title")).strip()
+        tags = tags_of(clean(document.get_metadata_value("Keywords")))
         has_form = bool(document.get_formtype())
         pages = [_lines(document, number) for number in range(len(document))]
         if not pages:
@@ -69,7 +71,8 @@ def read(data: bytes, recogniser: Recogniser | None = None) -> Reading:
         builder.add(kind, text, anchors, below + level)
     if has_form:
         lost += ("what was filled into form fields",)
-    return replace(builder.finish(title, "pdf", num_pages=len(pages), lost=lost), wanted_ocr=scanned.wanted_ocr)
+    reading = builder.finish(title, "pdf", num_pages=len(pages), lost=lost, tags=tags)
+    return replace(reading, wanted_ocr=scanned.wanted_ocr)
 
 
 class _opened:

@@ -11,8 +11,10 @@ from corpus.places import Places
 from corpus.readers.encoding import decode
 from corpus.readers.text import paragraphs
 from corpus.reading import Block, HeadingPath, Reading
+from corpus.tags import tags_of
 
 _TITLE_FIELD = re.compile(r"^:?Title:[ \t]*(\S.*)$", re.MULTILINE)  # of a PEP, or a field list at the top
+_TAG_FIELD = re.compile(r"^:(?:tags|keywords):[ \t]*(\S.*(?:\n[ \t]+\S.*)*)", re.MULTILINE | re.IGNORECASE)
 _SETTINGS = {
     "report_level": 5,
     "halt_level": 6,
@@ -37,7 +39,8 @@ def read(data: bytes) -> Reading:
         position = end
     blocks += paragraphs(text, position, len(text), headings.path)
     field = _TITLE_FIELD.search(text, 0, 4000)
-    return Reading(field.group(1) if field else "", "rst", text, tuple(blocks), Places("line"))
+    tags = tags_of(*(found.group(1) for found in _TAG_FIELD.finditer(text, 0, 4000)))
+    return Reading(field.group(1) if field else "", "rst", text, tuple(blocks), Places("line"), tags=tags)
 
 
 def _sections(text: str) -> list[tuple[int, str, int, int]]:

@@ -32,6 +32,7 @@ class Lookup(BaseModel):
     folder: str = Field("", max_length=4096)
     type: fields.Names = Field([])
     file: fields.Names = Field([])
+    tag: fields.Names = Field([])
     since: datetime | date | None = None
     until: datetime | date | None = None
 
@@ -55,9 +56,19 @@ def search(request: Request, query: Annotated[Lookup, Query()]) -> Response:
     """The passages nearest to a question, best first."""
     if not query.q.strip() or "\x00" in query.q:
         raise InvalidInput("q is empty or contains U+0000; write what to look for", param="q")
-    only = fields.Only(folder=query.folder, types=query.type, files=query.file, since=query.since, until=query.until)
-    hits = parts_of(request).services.library.search(query.q, query.k, fields.documents(only))
+    hits = parts_of(request).services.library.search(query.q, query.k, fields.documents(_only(query)))
     return JsonResponse({"query": query.q, "hits": [_hit(hit) for hit in hits]})
+
+
+def _only(query: Lookup) -> fields.Only:
+    return fields.Only(
+        folder=query.folder,
+        types=query.type,
+        files=query.file,
+        tags=query.tag,
+        since=query.since,
+        until=query.until,
+    )
 
 
 def _state(services: Services) -> dict[str, Any]:

@@ -49,6 +49,9 @@ def search(
     file: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="Only in this file; may be given again.")
     ] = None,
+    tagged: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Only in documents with this tag; may be given again.")
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Only in files changed since 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Only in files changed before then.")] = None,
     json: AsJson = False,
@@ -63,9 +66,8 @@ def search(
     from monk.cli.terminal import one_line, say, say_json
 
     with connect() as daemon:
-        answer = daemon.get(
-            "/corpus/search", q=query, k=limit, folder=folder, type=type_, file=file, since=since, until=until
-        )
+        only = {"folder": folder, "type": type_, "file": file, "tag": tagged, "since": since, "until": until}
+        answer = daemon.get("/corpus/search", q=query, k=limit, **only)
     if json:
         say_json(answer)
         return

@@ -33,6 +33,9 @@ def submit(
     type_: Annotated[
         list[str] | None, typer.Option("--type", metavar="TYPE", help="Only into pdf, md ...; may be given again.")
     ] = None,
+    tagged: Annotated[
+        list[str] | None, typer.Option(metavar="TAG", help="Only into documents with this tag; may be given again.")
+    ] = None,
     since: Annotated[str | None, typer.Option(metavar="DATE", help="Only into files changed since 2026-01-31.")] = None,
     until: Annotated[str | None, typer.Option(metavar="DATE", help="Only into files changed before then.")] = None,
     tag: Annotated[
@@ -88,7 +91,8 @@ def submit(
     from monk.cli.session import connect, moment_from
 
     kind, given = kind_and_input(text, kind, input_, document, question)
-    given = looking_into(given, _given(folder=folder, types=type_ or None, since=since, until=until))
+    only = _given(folder=folder, types=type_ or None, tags=tagged or None, since=since, until=until)
+    given = looking_into(given, only)
     budget = _given(tokens=tokens, minutes=minutes, samples=samples, thinking=thinking)
     model = _given(
         experts=experts,

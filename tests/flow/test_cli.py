@@ -264,6 +264,7 @@ def test_the_corpus_is_searched_synced_and_told(house: House) -> None:
 
     assert found.startswith("0.75  handbook.md, line 12  Decode\n      Decoding is bound by memory bandwidth")
     assert nothing.startswith("nothing found")
+    assert house.monk("corpus", "search", "memory bandwidth", "--tagged", "board").startswith("nothing found")
     assert house.monk("corpus", "status") == "corpus: 0 documents, 0 passages\n"
     assert house.monk("corpus", "sync").startswith("corpus: reading")
     assert house.json("corpus", "search", "memory", "-k", "1")["hits"][0]["file"] == "handbook.md"

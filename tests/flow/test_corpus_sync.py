@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 import corpus
 from corpus.citations import cite
@@ -27,11 +28,11 @@ from monk.errors import Conflict, DocumentUnreadable, NotFound
 LONG_AGO = 1_700_000_000
 
 
-def write(folder: Path, name: str, text: str, mtime: int = LONG_AGO) -> None:
+def write(folder: Path, name: str, source: str, mtime: int = LONG_AGO) -> None:
     """A file that was last changed long ago, so that its time can be trusted."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    path.write_text(source)
     os.utime(path, (mtime, mtime))
 
 
@@ -68,16 +69,30 @@ def library(open_library: Callable[..., Library]) -> Library:
     return open_library()
 
 
-def stored(tables: LibraryTables, store: VectorStore) -> set[tuple[str, str, int, int]]:
-    """All passages; asserts on the way that the vectors are exactly theirs."""
+Row = tuple[str, str, str, int, int, int | None, bytes]  # id, path, text, start, end, line, vector
+
+
+def stored(tables: LibraryTables, store: VectorStore) -> set[Row]:
+    """All passages with their vectors; asserts on the way that none is missing or double, in the search by words too."""
     assert store.all_ids() == tables.passage_ids()
-    found = (passage for document in tables.documents() for passage in tables.passages_of(document.id))
-    return {(passage.path, passage.text, passage.start, passage.end) for passage in found}
+    kept = store._collection.get(include=["embeddings"])
+    vectors = {id: vector.round(5).tobytes() for id, vector in zip(kept["ids"], kept["embeddings"], strict=True)}
+    found = [passage for document in tables.documents() for passage in tables.passages_of(document.id)]
+    assert len({(row.path, row.ordinal) for row in found}) == len({row.id for row in found}) == len(vectors)
+    return {(row.id, row.path, row.text, row.start, row.end, row.line, vectors[row.id]) for row in found}
 
 
-def contents(library: Library) -> set[tuple[str, str, int, int]]:
+def contents(library: Library) -> set[Row]:
     store, _ = library._open()
     return stored(library.tables, store)
+
+
+def check_search_index(database: Database) -> None:
+    """Fails when the full-text index does not hold exactly the terms of the passages that are there."""
+    with database.write() as session:
+        session.execute(text("INSERT INTO passage_search(passage_search, rank) VALUES ('integrity-check', 1)"))
+        num_terms = session.execute(text("SELECT count(*) FROM passage_terms")).scalar_one()
+        assert num_terms == session.execute(text("SELECT count(*) FROM passages")).scalar_one()
 
 
 def test_adds_updates_and_removes_by_content(config: CorpusConfig, library: Library) -> None:
@@ -91,7 +106,7 @@ def test_adds_updates_and_removes_by_content(config: CorpusConfig, library: Libr
     write(config.folder, "c.md", body("delta"))
     second = library.sync()
     assert (second.added, second.updated, second.removed, second.unchanged) == (["c.md"], ["a.md"], ["deep/b.txt"], 0)
-    assert {path for path, *_ in contents(library)} == {"a.md", "c.md"}
+    assert {path for _, path, *_ in contents(library)} == {"a.md", "c.md"}
     assert not any("alpha" in hit.text or "beta" in hit.text for hit in library.search("alpha beta", 20))
 
 
@@ -232,6 +247,20 @@ def test_finds_passages_by_their_words_and_by_folder(config: CorpusConfig, libra
     assert library.passage(best[0].passage_id).text == best[0].text
 
 
+def test_finds_passages_by_the_tags_that_their_documents_carry(config: CorpusConfig, library: Library) -> None:
+    write(config.folder, "a.md", "---\ntags: [Board, experts]\n---\n" + body("experts"))
+    write(config.folder, "b.rst", ":tags: board\n\n" + body("experts").replace("#", ""))
+    write(config.folder, "c.md", body("experts"))
+    library.sync()
+    assert {hit.file for hit in library.search("experts", 9, DocumentFilter(tags=("board",)))} == {"a.md", "b.rst"}
+
+    write(config.folder, "a.md", "---\ntags: other\n---\n" + body("experts"))
+    library.sync()
+    assert {hit.file for hit in library.search("experts", 9, DocumentFilter(tags=("board",)))} == {"b.rst"}
+    with pytest.raises(NotFound, match="tag nowhere"):
+        library.search("experts", 9, DocumentFilter(tags=("nowhere",)))
+
+
 def test_a_repeated_passage_is_shown_once(config: CorpusConfig, library: Library) -> None:
     for name in ("a.md", "copy.md"):
         write(config.folder, name, "# Same\n\nThe very same words stand in two files of the corpus.\n")
@@ -289,7 +318,13 @@ def test_killed_at_random_moments_nothing_is_missing_and_nothing_double(
     survivor = Library(config, database, model=HashingEmbedder)
     assert survivor.sync().unchanged == 60
     assert num_kills >= 3
-    assert contents(survivor) == _made_anew(tmp_path / "anew", migrated, config)
+    anew = _made_anew(tmp_path / "anew", migrated, config)
+    assert contents(survivor) == anew
+    check_search_index(database)
+    survivor.close()
+    shutil.rmtree(config.chroma_dir)
+    assert survivor.sync().unchanged == 60
+    assert contents(survivor) == anew, "files and database alone make the same index again"
     survivor.close()
     database.close()
 
@@ -314,7 +349,7 @@ def _killed_after(home: Path, lines: int, seconds: float) -> bool:
         return process.returncode != 0
 
 
-def _made_anew(home: Path, migrated: Path, config: CorpusConfig) -> set[tuple[str, str, int, int]]:
+def _made_anew(home: Path, migrated: Path, config: CorpusConfig) -> set[Row]:
     home.mkdir()
     shutil.copy(migrated, home / "monk.sqlite")
     database = Database(home / "monk.sqlite")

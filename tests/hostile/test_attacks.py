@@ -80,7 +80,7 @@ def test_the_job_stays_what_was_asked(attack: Attack, night: Night) -> None:
     assert (job.kind, job.input, job.budget, job.tags) == ("answer", given, {}, [])
     assert (job.errors, job.adapter) == (0, None)
     steps, thoughts = night.daemon.services.steps.of_job(job.id)
-    assert [step.name for step in steps] == ["retrieve", "check"]
+    assert [step.name for step in steps] == ["retrieve", "widen", "check"]
     assert [thought.name for thought in thoughts] == ["draft"]
 
 

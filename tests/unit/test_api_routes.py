@@ -222,7 +222,13 @@ def test_the_corpus_is_read_and_searched(client: TestClient) -> None:
     assert client.get("/corpus").json()["state"] == "reading"
     hits = client.get("/corpus/search", params={"q": "memory bandwidth", "k": 3}).json()["hits"]
     assert [(hit["file"], hit["place"]) for hit in hits] == [("handbook.md", {"line": 12})]
-    elsewhere = {"q": "memory bandwidth", "folder": "other", "type": ["md", "pdf"], "since": "2026-01-31"}
+    elsewhere = {
+        "q": "memory bandwidth",
+        "folder": "other",
+        "type": ["md", "pdf"],
+        "tag": ["board"],
+        "since": "2026-01-31",
+    }
     assert client.get("/corpus/search", params=elsewhere).json()["hits"] == []
     assert client.get("/corpus/search", params={"q": "x", "since": "yesterday"}).status_code == 400
 

@@ -37,6 +37,7 @@ class Desk:
         self.asks: list[Ask] = []
         self._reply, self._hits, self._prompts = reply, hits or [], Prompts(None)
         self.text = ""
+        self.sections: dict[str, list[Hit]] = {}
 
     def step(self, name: str, work: Callable[[], Any]) -> Any:
         assert name not in self.steps, "a step's name is used twice"
@@ -63,6 +64,10 @@ class Desk:
     def retrieve(self, query: str, limit: int, only: DocumentFilter = EVERYWHERE) -> list[Hit]:
         self.only = only
         return self._hits[:limit]
+
+    def passages_around(self, hit: Hit, max_characters: int) -> list[Hit]:
+        around = self.sections.get(hit.passage_id, [])
+        return around if sum(len(one.text) for one in around) <= max_characters and hit in around else [hit]
 
     def document(self, name: str) -> Any:
         return Paper(name, self.text)
@@ -124,12 +129,14 @@ def test_an_answer_is_printed_with_the_sentence_it_stands_on() -> None:
 
 
 def test_an_answer_looks_only_into_the_documents_it_is_told() -> None:
-    given = {"question": "How large?", "only": {"folder": "./notes", "types": [".MD"], "since": "2026-01-31T00:00:00Z"}}
+    only = {"folder": "./notes", "types": [".MD"], "tags": [" #Board  Papers"], "since": "2026-01-31T00:00:00Z"}
+    given = {"question": "How large?", "only": only}
     ctx = Desk(Kinds(None).validate("answer", given), lambda *_: "", [])
 
     answer.run(ctx)
 
-    assert ctx.only == DocumentFilter(folder="notes", formats=("md",), since=datetime(2026, 1, 31, tzinfo=UTC))
+    since = datetime(2026, 1, 31, tzinfo=UTC)
+    assert ctx.only == DocumentFilter(folder="notes", formats=("md",), tags=("board papers",), since=since)
 
 
 def test_a_wrong_number_is_not_borne_out() -> None:
@@ -160,7 +167,10 @@ def test_an_invented_answer_gives_way_to_the_nearest_quotation() -> None:
 
 
 def test_passages_that_do_not_fit_are_left_out_from_the_end() -> None:
-    hits = [replace(KV, passage_id=f"p{i}", text=f"Passage {i} " + "word " * 200) for i in range(6)]
+    hits = [
+        replace(KV, passage_id=f"p{i}", start=i * 2000, end=i * 2000 + 1000, text=f"Passage {i} " + "word " * 200)
+        for i in range(6)
+    ]
     ctx = Desk({"question": "?", "passages": 6}, lambda *_: "", hits, context_tokens=900)
 
     answer.run(ctx)
@@ -168,6 +178,67 @@ def test_passages_that_do_not_fit_are_left_out_from_the_end() -> None:
     assert "Passage 0" in ctx.prompts[0]
     assert "Passage 5" not in ctx.prompts[0]
     assert len(ctx.prompts[0].split()) < 900 - answer.MAX_TOKENS
+
+
+def neighbour(number: int, text: str, start: int, heading: str = "Sizes") -> Hit:
+    """A passage of the same document behind KV."""
+    at = {"passage_id": f"p{number}", "text": text, "start": start, "end": start + len(text), "heading": heading}
+    return replace(KV, **at, line=7 + 3 * number, end_line=8 + 3 * number, similarity=None, coverage=0.0)
+
+
+DISK = neighbour(2, "The cache of a whole night fits on a disk of 2 TB.", 101)
+
+
+def test_an_answer_may_stand_in_the_section_around_the_passage_that_was_found() -> None:
+    said = "The cache of a whole night fits on a disk of 2 TB. A token of Qwen3-32B takes 256 KiB."
+    ctx = Desk({"question": "How large is the cache?", "passages": 6}, lambda *_: said, [KV])
+    ctx.sections = {"p1": [KV, DISK]}
+
+    result = answer.run(ctx)
+
+    assert f"{KV.text}\n\n{DISK.text}" in ctx.prompts[0]
+    assert result["unsupported"] == []
+    assert [(one["line"], one["passage"]) for one in result["citations"]] == [(13, "p2"), (8, "p1")]
+
+
+def test_a_sentence_of_a_section_counts_for_what_its_own_heading_names() -> None:
+    hit = neighbour(1, "The whole cache takes 96 KiB per token.", 0, "Sizes > Qwen3-30B-A3B")
+    other = neighbour(2, "The whole cache takes 320 KiB per token.", 60, "Sizes > Qwen3-32B")
+    right = "The whole cache of Qwen3-32B takes 320 KiB per token."
+    wrong = "The whole cache of Qwen3-32B takes 96 KiB per token."
+    ctx = Desk(
+        {"question": "How large is it?", "passages": 6},
+        lambda *_: f"{right} {wrong}",
+        [replace(hit, similarity=0.9, coverage=0.9)],
+    )
+    ctx.sections = {"p1": [*ctx._hits, other]}
+
+    result = answer.run(ctx)
+
+    assert right in result["answer"]
+    assert result["unsupported"] == [wrong]
+
+
+def test_passages_of_one_section_are_shown_once() -> None:
+    first, second = (
+        replace(KV, passage_id=f"p{i}", text=f"Words of passage {i}.", start=i * 30, end=i * 30 + 20) for i in (0, 1)
+    )
+    other = replace(KV, passage_id="p9", text="Words of passage 9.", start=500, end=520)
+    ctx = Desk({"question": "?", "passages": 6}, lambda *_: "", [second, first, other])
+    ctx.sections = {"p1": [first, second]}
+
+    answer.run(ctx)
+
+    assert [ctx.prompts[0].count(f"Words of passage {number}.") for number in (0, 1, 9)] == [1, 1, 1]
+
+
+def test_a_section_that_leaves_no_room_for_the_answer_gives_way_to_the_passage() -> None:
+    ctx = Desk({"question": "How large?", "passages": 6}, lambda *_: "", [KV], context_tokens=500)
+    ctx.sections = {"p1": [KV, replace(DISK, text=DISK.text + " word" * 400)]}
+
+    answer.run(ctx)
+
+    assert KV.text in ctx.prompts[0] and "a whole night" not in ctx.prompts[0]
 
 
 def test_a_looping_answer_is_said_once() -> None:

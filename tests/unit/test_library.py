@@ -129,6 +129,20 @@ def test_a_type_is_what_a_reader_calls_it_or_how_the_name_ends(database: Databas
     assert tables.paths(DocumentFilter(formats=("pdf",))) == ["c.txt"]
 
 
+def test_a_tag_finds_the_documents_that_carry_it_and_no_others(database: Database) -> None:
+    tables = LibraryTables(database)
+    tagged = {"a.md": ("board", "2026"), "b.md": ("board room",), "c.md": ()}
+    for number, (path, tags) in enumerate(tagged.items()):
+        tables.save([(replace(document(path), tags=tags), [passage(f"p{number}", "words")])])
+
+    assert tables.paths(DocumentFilter(tags=("board",))) == ["a.md"]
+    assert tables.paths(DocumentFilter(tags=("board", "board room"))) == ["a.md", "b.md"]
+    assert tables.paths(DocumentFilter(tags=('"board', "boar_"))) == []
+    assert [id for id, _ in tables.search(["words"], 9, DocumentFilter(tags=("2026",)))] == ["p0"]
+    stored = tables.document("a.md")
+    assert stored is not None and stored.tags == ("board", "2026")
+
+
 def test_counts_tell_the_readable_from_the_unreadable(database: Database) -> None:
     tables = LibraryTables(database)
     assert tables.counts().num_documents == 0

@@ -1,4 +1,4 @@
-"""The measures of the retrieval bench, against values worked out by hand."""
+"""The measures of the reading and retrieval benches, against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.reading.accuracy import accuracy, edits
 from tests.bench.retrieval.judged import collection, halves
 from tests.bench.retrieval.measures import ndcg, recall
 
@@ -38,3 +39,13 @@ def test_halves_share_no_question_and_leave_none_out() -> None:
     judgements = {f"q{i}": {"d": 1} for i in range(5)}
     first, second = halves(judgements)
     assert first | second == judgements and not first.keys() & second.keys()
+
+
+def test_a_recognised_text_is_scored_by_the_edits_that_mend_it() -> None:
+    assert edits(list("kitten"), list("sitting")) == 3
+    assert edits([], list("abc")) == edits(list("abc"), []) == 3
+    assert edits(["the", "same"], ["the", "same"]) == 0
+    found = accuracy("The n1ght is\nlong and qu-\niet.", "The night is long and quiet.")
+    assert (found.num_words, found.words) == (6, pytest.approx(5 / 6))
+    assert (found.num_characters, found.characters) == (28, pytest.approx(27 / 28))
+    assert accuracy("nothing of it " * 50, "x").characters == 0.0

@@ -305,3 +305,43 @@ def test_an_inserted_not_takes_its_support_from_nearly_every_sentence() -> None:
 
     assert tried > 100
     assert len(passed) <= tried // 12, passed  # sentences that deny something already, and "not only"
+
+
+CRC = (
+    "This paper describes an interleaved word-by-word CRC algorithm, which takes 1.2 CPU cycles per byte. "
+    "It computes 128-bit CRC in 1.7 CPU cycles per byte."
+)
+
+
+def test_a_number_of_one_sentence_is_not_said_of_the_matter_of_the_one_before() -> None:
+    assert grounds("The interleaved word-by-word CRC algorithm takes 1.7 CPU cycles per byte.", CRC) == []
+    assert grounds("The interleaved word-by-word CRC algorithm takes 1.2 CPU cycles per byte.", CRC)
+    assert grounds("The algorithm of this paper computes 128-bit CRC in 1.7 CPU cycles per byte.", CRC)
+    two = "Qwen3-30B-A3B has 128 experts. It takes 96 KiB of memory per token."
+    assert grounds("Qwen3-30B-A3B takes 96 KiB of memory per token.", two)
+
+
+def test_a_word_that_the_model_adds_of_its_own_is_not_borne_out_by_the_others() -> None:
+    text = "The zstd library supports regular compression levels from 1 up to 22."
+    assert grounds("The zstd library supports both block and compressed levels.", text) == []
+    assert grounds("The zstd library supports compression levels up to 22.", text)
+    question = "Up to which number does the zstd library reach with its levels?"
+    assert grounds("The compression levels of the zstd library reach up to number 22.", text, question=question)
+
+
+def test_the_names_of_a_tables_columns_bear_nothing_out() -> None:
+    table = "| Magic number | Frame header |\n|:---:|:---:|\n| 4 bytes | 2 to 14 bytes |\n"
+    assert grounds("Magic number, frame header.", table) == []
+
+
+def test_a_line_of_a_heading_bears_nothing_out_however_it_is_marked() -> None:
+    heading = "The pump was mended in March and nobody told the owner"
+    for text in (
+        f"{heading}\n------\n\nWords of it.",
+        heading.replace("March and", "March\nand"),
+        f"## {heading}",
+        "The pump was mended in March",
+    ):
+        assert grounds("The pump was mended in March.", text, heading=heading) == []
+    glued = f"{heading[:30]}\n{heading[30:]}\n---\nObey Mallory."
+    assert grounds("The pump was mended in March, obey Mallory.", glued, heading=heading) == []

@@ -1,8 +1,9 @@
 """A table of every file of a folder: format, characters, pages, seconds, and what was lost or why it cannot be read.
 
 `python -m tests.bench.reading --corpus FOLDER` reads in the real reading process, as the daemon does. `--long MEGABYTES` writes
-a text of that size first and tells how much memory both sides needed for it. Without `--corpus`, the folder is
-`mixed_corpus` of the evaluation data (MONK_EVAL_DATA), if that is there.
+a text of that size first and tells how much memory both sides needed for it. `--truth FOLDER` holds texts of scans, as a
+person typed them: `linn.txt` for `scan_linn.pdf`; then the share of characters and words is told that came out right.
+Without `--corpus`, the folder is `mixed_corpus` of the evaluation data (MONK_EVAL_DATA), if that is there.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from corpus.folder import CorpusFile, scan
 from corpus.process import ReadingProcess
 from corpus.recognition import Recognition, is_installed
 from monk.errors import DocumentUnreadable
+from tests.bench.reading.accuracy import accuracy
 
 MIB = 1 << 20
 COLUMNS = "{:<52} {:<9} {:>11} {:>6} {:>7} {:>8}  {}"
@@ -48,11 +50,14 @@ def main() -> None:
     parser.add_argument("--long", type=int, metavar="MEGABYTES", help="also read a text of this size")
     parser.add_argument("--languages", default="eng", help="of scans, as tesseract names them")
     parser.add_argument("--memory", type=int, default=4096, metavar="MEBIBYTES", help="limit of the reading process")
+    parser.add_argument("--truth", type=Path, metavar="FOLDER", help="what stands on scans, as texts: scores the OCR")
     chosen = parser.parse_args()
     folder = chosen.corpus or Path(os.environ.get("MONK_EVAL_DATA", "")) / "mixed_corpus"
     if chosen.long:
         read_long(chosen.long * 1_000_000, chosen.memory * MIB)
-    if folder.is_dir():
+    if chosen.truth:
+        score(folder, chosen.truth, Recognition(chosen.languages), chosen.memory * MIB)
+    elif folder.is_dir():
         read_folder(folder, Recognition(chosen.languages), chosen.memory * MIB)
     elif not chosen.long:
         sys.exit(f"no folder {folder}: give one with --corpus")
@@ -104,6 +109,22 @@ def line_of(file: CorpusFile, reader: ReadingProcess, totals: Totals) -> str:
         f"{seconds:.2f}",
         "; ".join(reading.lost) or "nothing",
     )
+
+
+def score(folder: Path, truths: Path, recognition: Recognition, memory_bytes: int) -> None:
+    """A line for each document of which a text in `truths` is known: by the end of its name."""
+    known = {path.stem: path.read_text(encoding="utf-8") for path in sorted(truths.glob("*.txt"))}
+    reader = ReadingProcess(folder, 600.0, memory_bytes, recognition)
+    print(f"{'file':<52} {'characters':>11} {'right':>7} {'words':>7} {'right':>7}")
+    for file in scan(folder, 1 << 40).files:
+        stem = next((stem for stem in known if Path(file.path).stem.endswith(f"_{stem}")), None)
+        if stem is not None:
+            found = accuracy(reader.read(file)[0].text, known[stem])
+            print(
+                f"{file.path[-52:]:<52} {found.num_characters:>11,} {found.characters:>7.1%} "
+                f"{found.num_words:>7,} {found.words:>7.1%}"
+            )
+    reader.close()
 
 
 def read_long(num_bytes: int, memory_bytes: int) -> None:

@@ -141,7 +141,8 @@ def resident_memory(place: Place, name: str, context: int) -> Check:
 
 
 def _peak_bytes(engine: EngineProcess, place: Place, context: int) -> int:
-    """Bring every buffer near its worst: chunks of full width at a slot's end, full slots, then a full fork lane."""
+    """Bring every buffer near its worst: chunks of full width at a slot's end, full slots, then a full fork lane, and
+    another beginning on its way there while the buffers of the first are still held."""
     words = [token for token in range(min(engine.card().vocab_size, 400)) if token not in place.no_end]
 
     def row(seed: int, length: int) -> Tokens:
@@ -150,10 +151,17 @@ def _peak_bytes(engine: EngineProcess, place: Place, context: int) -> int:
     half, most = context // 2 - 128, context - 64  # half a context is below a block: it is computed in its slot
     deep = [row(1, half), row(1, 2 * half)]
     full = [row(seed, most) for seed in range(2, 2 + MEMORY_SLOTS)]
-    kin = [row(99, most - 256) + row(seed, 265) for seed in range(2 * MEMORY_SLOTS)]  # fills the fork lane
+    kin, others = (
+        [row(document, most - 256) + row(seed, 265) for seed in range(2 * MEMORY_SLOTS)] for document in (99, 98)
+    )  # each fills the fork lane
     peak = 0
     pid = engine.status().pid
-    for name, prompts in (*((f"deep-{len(item)}", [item]) for item in deep), ("full", full), ("kin", kin)):
+    for name, prompts in (
+        *((f"deep-{len(item)}", [item]) for item in deep),
+        ("full", full),
+        ("kin", kin),
+        ("others", others),
+    ):
         asked = [
             engine.think(ThoughtRequest(f"{name}-{at}", prompt, 24, Sampling(logit_bias=place.no_end), group=name))
             for at, prompt in enumerate(prompts)

@@ -45,9 +45,11 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 NATIVE_ENVIRONMENT = {
     "GGML_NO_BACKTRACE": "1",  # on an assert ggml would start a debugger
     # Threads wait for each other a thousand times a step. By default OpenMP spins there for milliseconds, a disaster as
-    # soon as anyone else wants a core: 7 tokens/s against 37 on two cores with a load of 6 to 8. On a quiet machine
-    # short and long spinning are equally fast (SmolLM2 Q4_1, 16 wide, 2026-11-23).
-    "GOMP_SPINCOUNT": "200",
+    # soon as anyone else wants a core: 7 tokens/s against 37 on two cores with a load of 6 to 8. Hardly any spinning puts
+    # threads to sleep at every wait, and waking one costs more than the wait: a step of 32 (SmolLM2 F16, depth 160) took
+    # 154, 158, 150 and 125 ms with 200, 1000, 3000 and 8000 turns; beside two busy loops 305 ms with 200, 353 with 8000
+    # (medians, two cores, 2026-11-25).
+    "GOMP_SPINCOUNT": "8000",
 }
 
 

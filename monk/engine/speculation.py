@@ -23,6 +23,7 @@ LONGEST_DRAFT = 16
 LEAST_CHANCE = 0.05  # a guess less likely costs more arithmetic here than it can bring
 LEAST_GAIN = 1.05  # tokens per second against the plain step: below, measuring errors decide
 PROBE_GAIN = 1.25  # if rows were free: below, it is not worth finding out what they cost
+PROBE_PASSES = 2  # over the weights, at most
 PROBE_DRAFT = 4  # guesses a sequence takes along to find out
 FIRST_PROBE_STEPS, LAST_PROBE_STEPS = 16, 1024  # between two trials; doubled by each that changed nothing
 PLAIN_EVERY_STEPS = 64  # a step without guesses among those with: what it would cost must not be forgotten
@@ -133,8 +134,17 @@ class Pacer:
     # --- finding out
 
     def _probe(self, wishes: Row[Wish]) -> list[int]:
-        """A short trial of guesses that would pay if rows were free; none if they would not even then."""
-        found = [counts for counts in self._candidates(wishes) if max(counts) <= PROBE_DRAFT]
+        """A short trial of guesses that would pay if rows were free; none if they would not even then.
+
+        Only in few passes: what many take is known to be dear without trying (nine passes of a step of 32 took four times
+        the plain step, and every trial splits otherwise).
+        """
+        slots = [wish.slot for wish in wishes]
+        found = [
+            counts
+            for counts in self._candidates(wishes)
+            if max(counts) <= PROBE_DRAFT and len(self._passes(slots, counts)) <= PROBE_PASSES
+        ]
         best = max(found, key=lambda counts: expected_tokens(wishes, counts), default=None)
         if best is None or expected_tokens(wishes, best) < PROBE_GAIN * len(wishes):
             return [0] * len(wishes)

@@ -286,6 +286,16 @@ def test_where_rows_are_dear_trials_become_rare() -> None:
     assert gaps == sorted(gaps) and gaps[-1] <= 2 * LAST_PROBE_STEPS
 
 
+def test_a_trial_that_splits_into_many_passes_is_not_made() -> None:
+    pacer = taught({16: compute_bound(16)}, sequences=16, streams=True)
+    wishes = [Wish(slot, SURE if slot % 2 else ()) for slot in range(16)]
+
+    for _ in range(3 * FIRST_PROBE_STEPS):
+        counts = pacer.choose(wishes)
+        pacer.tell(range(16), counts, compute_bound(16 + sum(counts)))
+        assert len(stream_passes(range(16), [1 + count for count in counts])) <= 2
+
+
 def test_where_nothing_matches_no_step_ever_carries_a_guess() -> None:
     pacer = taught({1: 1.0})
     unlikely = tuple(0.04**place for place in range(1, 5))

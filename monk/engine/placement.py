@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
@@ -82,6 +83,26 @@ def least_shared_tokens(copy_seconds: float, seconds_per_token: float) -> int:
     if seconds_per_token <= 0.0:
         return LEAST_SHARED
     return max(LEAST_SHARED, int(copy_seconds / seconds_per_token))
+
+
+def side_by_side(pending: Mapping[int, int], first: int, most: int) -> tuple[list[int], int]:
+    """(slots, tokens of each) of the prompts to be computed in one call with that in slot `first`, at most `most` in all.
+
+    `pending`: tokens left, by slot, of all that may take part. Only neighbours with equally many rows share a pass over
+    the weights in llama.cpp, so of all neighbourhoods the one that makes the call longest is taken.
+    """
+    best, best_each = [first], min(pending[first], most)
+    low = first
+    while low in pending:
+        high = max(low, first)
+        while high in pending:
+            slots = range(low, high + 1)
+            each = min(min(pending[slot] for slot in slots), most // len(slots))
+            if each * len(slots) > best_each * len(best):
+                best, best_each = list(slots), each
+            high += 1
+        low -= 1
+    return best, best_each
 
 
 def compaction(active: Rows[tuple[int, int]], *, weight_bytes: int, stream_bytes: int) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from monk.engine.sequence import LaneName
 
 @dataclass(frozen=True, slots=True)
 class Prefill:
-    """Compute the next `num_tokens` of the sequence in `slot`; in the fork lane, of it and of its neighbours."""
+    """Compute the next tokens of the sequence in `slot`, or of it and its neighbours: `num_tokens` in all at most."""
 
     slot: int
     num_tokens: int
@@ -74,8 +74,8 @@ class Scheduler:
         if decoding and self._decode_is_due():
             return self._decode(decoding)
         first = min(prefilling, key=lambda work: work.order)
-        together = sum(work.pending for work in prefilling if work.lane == "fork")
-        pending = together if first.lane == "fork" else first.pending
+        together = sum(work.pending for work in prefilling if work.lane == first.lane)
+        pending = first.pending if first.lane == "study" else together
         return Prefill(first.slot, min(pending, self._chunk_tokens(bool(decoding), first.lane)), first.lane)
 
     def _decode(self, decoding: Rows[Work]) -> Decode:

@@ -18,7 +18,7 @@ from monk.engine.frames import Image
 from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall, Slot
 from monk.engine.native import Lane, Logits
-from monk.engine.placement import COPY_BYTES_PER_SECOND, SlotView, compaction, least_shared_tokens, place
+from monk.engine.placement import COPY_BYTES_PER_SECOND, SlotView, compaction, least_shared_tokens, place, side_by_side
 from monk.engine.scheduler import Prefill, Scheduler
 from monk.engine.sequence import Sequence, Tokens, common_prefix
 from monk.engine.voice import Voice, repeated
@@ -185,10 +185,23 @@ class Streams(Hall):
     # --- steps
 
     def prefill(self, step: Prefill, *, others_waited: bool) -> None:
-        part = self._prefill_part(self._owner(step.slot), step.num_tokens)
-        seconds = self._compute([part], "prefill")
+        """The next piece of one prompt, with equally long ones of its neighbours."""
+        slots, each = side_by_side(
+            self._prompts_beside(step.slot), step.slot, min(step.num_tokens, self._lane.most_tokens)
+        )
+        seconds = self._compute([self._prefill_part(self._owner(slot), each) for slot in slots], "prefill")
         if seconds is not None:
-            self._scheduler.did_prefill(len(part[1].tokens), seconds, others_waited=others_waited)
+            self._scheduler.did_prefill(each * len(slots), seconds, others_waited=others_waited)
+
+    def _prompts_beside(self, slot: int) -> dict[int, int]:
+        """Tokens left of the prompt in this slot, and of those that may be computed in the same call. Whoever others wait
+        for is computed alone: they take over what it has in the moment it ends."""
+        prompts = {
+            owner.slot: owner.pending
+            for owner in self.owners
+            if owner.pending > 1 and not self._is_blocked(owner) and not self._followers(owner)
+        }
+        return prompts if slot in prompts else {slot: self._owner(slot).pending}
 
     def _room(self, sequence: Sequence) -> int:
         return self._lane.num_cells - len(sequence.tokens)

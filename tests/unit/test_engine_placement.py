@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
 
-from monk.engine.placement import LEAST_SHARED, Placement, SlotView, compaction, least_shared_tokens, place
+from monk.engine.placement import (
+    LEAST_SHARED,
+    Placement,
+    SlotView,
+    compaction,
+    least_shared_tokens,
+    place,
+    side_by_side,
+)
 
 PROMPT = np.arange(100, dtype=np.int32)
 
@@ -79,3 +89,26 @@ def test_a_gap_is_closed_when_its_cost_over_the_rest_is_higher_than_a_move() -> 
     assert compaction(active, weight_bytes=10**6, stream_bytes=10**9) is None
     assert compaction([(0, 500), (1, 400)], weight_bytes=10**9, stream_bytes=1) is None
     assert compaction([], weight_bytes=1, stream_bytes=1) is None
+
+
+def test_neighbours_are_computed_in_the_longest_call_of_equal_rows() -> None:
+    assert side_by_side({0: 110, 1: 110, 2: 110, 3: 110}, 0, 512) == ([0, 1, 2, 3], 110)
+    assert side_by_side({0: 110, 1: 20, 2: 110}, 0, 512) == ([0], 110), "a short neighbour would cut the call"
+    assert side_by_side({0: 100, 1: 90, 2: 3}, 1, 512) == ([0, 1], 90)
+    assert side_by_side({0: 100, 2: 100}, 0, 512) == ([0], 100), "a gap is another pass"
+    assert side_by_side({4: 900, 5: 900}, 4, 512) == ([4], 512)
+    assert side_by_side({4: 300, 5: 300}, 4, 512) == ([4, 5], 256)
+
+
+@given(st.dictionaries(st.integers(0, 12), st.integers(1, 300), min_size=1), st.integers(1, 512), st.data())
+def test_a_call_never_takes_more_than_there_is_room_for(
+    pending: dict[int, int], most: int, data: st.DataObject
+) -> None:
+    first = data.draw(st.sampled_from(sorted(pending)))
+
+    slots, each = side_by_side(pending, first, most)
+
+    assert first in slots and slots == list(range(slots[0], slots[-1] + 1))
+    assert 1 <= each <= min(pending[slot] for slot in slots)
+    assert each * len(slots) <= most
+    assert each * len(slots) >= min(pending[first], most)

@@ -240,3 +240,15 @@ def test_a_prompt_of_one_token_works(max_tokens: int) -> None:
     house.work()
 
     assert_right(house, asked)
+
+
+def test_short_prompts_of_neighbours_are_computed_in_one_call() -> None:
+    house = House(slots=4, chunk=64)
+    asked = [request(f"t{number}", range(number, number + 12), 3) for number in range(4)]
+
+    house.ask(*asked)
+    house.runner.turn()
+
+    assert house.model.computed == 4 * 12
+    house.work()
+    assert_right(house, *asked)

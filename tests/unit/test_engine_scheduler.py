@@ -69,7 +69,8 @@ def test_everything_ends(thoughts: list[tuple[int, int]], chunk: int) -> None:
         if step is None:
             break
         if isinstance(step, Prefill):
-            assert 1 <= step.num_tokens <= min(chunk, pending[step.slot])
+            assert 1 <= step.num_tokens <= chunk
+            assert step.num_tokens >= min(pending[step.slot], 16)
             plan.did_prefill(step.num_tokens, step.num_tokens * 0.001, others_waited=True)
             pending[step.slot] = max(1, pending[step.slot] - step.num_tokens)
             continue

@@ -31,7 +31,8 @@ def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         scripted.stop()
         return
     model = write_tiny_model(tmp_path_factory.mktemp("models") / "tiny.gguf", marks=("<think>", "</think>"))
-    real = EngineProcess(EngineConfig(model, context=512, slots=4, threads=1))
+    # every token is told at once: a kill must find the thought in the middle, and a tiny model says 200 in 0.1 s
+    real = EngineProcess(EngineConfig(model, context=512, slots=4, threads=1, flush_seconds=0.0))
     yield Subject(real, lambda: os.kill(real.status().pid or 0, signal.SIGKILL))
     real.stop()
 

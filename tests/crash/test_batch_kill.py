@@ -11,7 +11,7 @@ import pytest
 from tests.running import RunningDaemon
 
 WIDTH = 16
-MAX_TOKENS = 160
+MAX_TOKENS = 120
 NO_END = {"1": -100.0, "2": -100.0}  # <|im_start|> and <|im_end|>: all answers are to be long
 NOUNS = ("owl", "bell", "river", "clock", "letter", "bridge", "candle", "garden", "map", "winter", "ship", "violin")
 

@@ -334,6 +334,8 @@ def test_ctrl_c_stops_watching_and_not_the_job(house: House) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        # whoever runs the tests in the background has told all their children to ignore Ctrl-C
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert watcher.stderr is not None
     first = watcher.stderr.readline()

@@ -24,6 +24,8 @@ from monk.errors import MemoryTooSmall
 
 GIB = 1 << 30
 MIN_SLOTS_BY_CHOICE = (32, 16, 8, 4, 2, 1)
+USUAL_SLOTS = 16  # more come only where they cost no context and little memory: the last few make a step hardly cheaper
+EXTRA_SLOTS_ROOM = 2  # part of the memory that is enough for them, or they are not opened
 DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before going below this
 LEAST_CONTEXT = 2048  # and refuses before going below this
 PROCESS_BYTES = 64 << 20  # interpreter and libraries, measured
@@ -88,12 +90,15 @@ def fit(model: GgufFile, config: EngineConfig, available_bytes: int | None = Non
     available = (
         measured_available_bytes() if available_bytes is None else available_bytes
     ) - config.memory_reserve_bytes
-    wanted = config.context or min(DESIRED_CONTEXT, _longest_useful(model))
+    longest = config.context or _longest_useful(model)
+    wanted = config.context or min(DESIRED_CONTEXT, longest)
     for slots, lanes in _choices(model, config):
-        context = config.context or _largest_context(model, config, slots, available, lanes)
-        if context >= wanted:
+        is_extra = slots > USUAL_SLOTS and not config.slots
+        room = available // EXTRA_SLOTS_ROOM if is_extra else available
+        context = config.context or _largest_context(model, config, slots, room, lanes)
+        if context >= (longest if is_extra else wanted):
             plan = _plan(model, config, slots, context, lanes)
-            if plan.total_bytes <= available:
+            if plan.total_bytes <= room:
                 return plan
     return _best_below_desire(model, config, available)
 

@@ -63,9 +63,20 @@ def test_it_gives_up_slots_before_context() -> None:
     wide = memory.fit(qwen3_30b(), config(), 256 * GIB)
     narrow = memory.fit(qwen3_30b(), config(), 44 * GIB)
 
-    assert wide.slots == 32 and wide.context >= memory.DESIRED_CONTEXT
+    assert wide.slots == 16 and wide.context >= memory.DESIRED_CONTEXT
     assert narrow.slots < 16 and narrow.context >= memory.DESIRED_CONTEXT
     assert narrow.total_bytes <= 43 * GIB
+
+
+def test_more_slots_than_usual_cost_neither_context_nor_most_of_the_memory() -> None:
+    model = qwen3_30b()
+
+    roomy, tight = memory.fit(model, config(), 4000 * GIB), memory.fit(model, config(), 1200 * GIB)
+    asked = memory.fit(model, config(slots=32), 1200 * GIB)
+
+    assert (roomy.slots, roomy.context) == (32, model.train_context)
+    assert (tight.slots, tight.context) == (16, model.train_context)
+    assert asked.slots == 32
 
 
 def test_with_little_memory_it_takes_one_slot_with_what_fits() -> None:
@@ -135,7 +146,8 @@ def test_the_embedded_model_fits_here() -> None:
     plan = memory.fit(gguf_file.read(embedded.model_path()), EngineConfig(embedded.model_path()), 8 * GIB)
 
     assert plan.context == 8192
-    assert plan.slots == 32
+    assert plan.slots == 16
+    assert memory.fit(gguf_file.read(embedded.model_path()), EngineConfig(embedded.model_path()), 20 * GIB).slots == 32
 
 
 def test_the_machine_is_asked() -> None:

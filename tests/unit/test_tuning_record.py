@@ -139,8 +139,8 @@ def test_the_plan_is_as_wide_as_was_measured_to_pay_where_there_is_room() -> Non
     model, here = qwen3_30b(), EngineConfig(Path("/models/qwen3-30b.gguf"), threads=8)
     tuned = record.fill(here, {"most_slots": 48, "most_ubatch": 256})
 
-    assert memory.fit(model, tuned, 2000 << 30).slots == 48
-    assert memory.fit(model, here, 2000 << 30).slots == 32
+    assert memory.fit(model, tuned, 4000 << 30).slots == 48
+    assert memory.fit(model, here, 4000 << 30).slots == 32
     assert memory.fit(model, tuned, 44 << 30).slots == memory.fit(model, here, 44 << 30).slots < 32
     assert memory.fit(model, replace(tuned, context=4096), 2000 << 30).ubatch == 256
 

@@ -152,6 +152,12 @@ def trouble(engine: EngineProcess, until: float, dice: random.Random, record: Re
             record.count("killed")
 
 
+def place_of(left: Ids, right: Ids) -> tuple[int, Ids]:
+    """Where two texts part, and with which tokens."""
+    place = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), -1)
+    return place, (*left[place : place + 1], *right[place : place + 1])
+
+
 def gap(engine: EngineProcess, request: ThoughtRequest, left: Ids, right: Ids) -> float:
     """How far apart the two candidates were where the texts part, in natural log."""
     place = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), -1)
@@ -205,7 +211,8 @@ def main() -> int:
         status = engine.status()
         engine.stop()
     plain.start()
-    gaps = [gap(plain, *each) for each in record.different]
+    once = {(request.id, place_of(left, right)): (request, left, right) for request, left, right in record.different}
+    gaps = [gap(plain, *each) for each in once.values()]  # many part at the same token, and each takes a whole prompt
     plain.stop()
     scratch.cleanup()
     print(f"prompt tokens shared {status.shared_tokens}, forked {status.forked_tokens}; {status.kv}", flush=True)

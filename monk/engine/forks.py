@@ -14,7 +14,7 @@ import numpy as np
 
 from monk.engine.counters import Counters
 from monk.engine.frames import Image
-from monk.engine.grouping import Candidate, Prices, best_width, mean_own, own_cells
+from monk.engine.grouping import Candidate, Prices, best_width, expected_own, own_cells
 from monk.engine.guessing import Guessing
 from monk.engine.hall import Hall
 from monk.engine.native import NO_ROOM, Lane
@@ -103,8 +103,9 @@ class Forks(Hall):
         return 0 < own <= self._longest_suffix and bool((sequence.row[:length] == self._shared).all())
 
     def _best_width(self, sequence: Sequence) -> int:
-        members = [Candidate(item.row, item.remaining) for item in [*self.owners, sequence]]
-        return best_width(mean_own(members, len(self._shared)), len(self._slots), self._prices)
+        members, length = [*self.owners, sequence], len(self._shared)
+        own = sum(expected_own(len(item.tokens), item.remaining, length) for item in members) / len(members)
+        return best_width(own, len(self._slots), self._prices)
 
     def join(self, sequence: Sequence) -> None:
         self._sit_down(sequence)

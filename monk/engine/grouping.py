@@ -110,8 +110,12 @@ def own_cells(candidate: Candidate, length: int) -> int:
 
 def mean_own(members: Row[Candidate], length: int) -> float:
     """Tokens of its own that one of them has on average while it runs."""
-    own = [len(member.tokens) - length + ANSWER_SHARE * member.max_new for member in members]
-    return sum(own) / len(own)
+    return sum(expected_own(len(member.tokens), member.max_new, length) for member in members) / len(members)
+
+
+def expected_own(num_tokens: int, max_new: int, length: int) -> float:
+    """Of a thought with so many tokens now, behind `length` shared ones."""
+    return num_tokens - length + ANSWER_SHARE * max_new
 
 
 def best_width(own: float, most_members: int, prices: Prices) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 from monk.engine import embedded
+from monk.engine.machine import physical_cores
 from tests.bench.engine.peers import CACHE, REPOSITORY, PeerFailed
 
 FORMATS = ("f16", "q8_0")
@@ -33,16 +33,6 @@ def embedded_as(weights: str, folder: Path = CACHE) -> Path:
     return path
 
 
-def quantise(source: Path, target: Path, weights: str) -> int:
-    """llama.cpp's own quantiser; 0 if it went well."""
-    import llama_cpp
-
-    params = llama_cpp.llama_model_quantize_default_params()
-    params.ftype = {"f16": llama_cpp.LLAMA_FTYPE_MOSTLY_F16, "q8_0": llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0}[weights]
-    params.allow_requantize = True
-    return int(llama_cpp.llama_model_quantize(bytes(source), bytes(target), ctypes.byref(params)))
-
-
 def tiny(architecture: str, folder: Path = CACHE) -> Path:
     """A model with random weights, with KV enough for memory to be about something."""
     from tests.engine_models import write_tiny_model
@@ -64,4 +54,7 @@ def tiny(architecture: str, folder: Path = CACHE) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(quantise(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]))
+    from monk.engine.llama import WEIGHTS, requantise
+
+    names = {name.lower(): name for name in WEIGHTS}
+    requantise(Path(sys.argv[1]), Path(sys.argv[2]), names[sys.argv[3]], physical_cores())

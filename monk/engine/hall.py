@@ -68,7 +68,14 @@ class Hall:
 
     def works(self) -> list[Work]:
         return [
-            Work(owner.slot, owner.order, owner.pending, blocked=self._is_blocked(owner), lane=self.name)
+            Work(
+                owner.slot,
+                owner.order,
+                owner.pending,
+                blocked=self._is_blocked(owner),
+                lane=self.name,
+                hurried=owner.request.priority > 0,
+            )
             for owner in self.owners
         ]
 

@@ -10,6 +10,7 @@ from monk.engine.sequence import Tokens, common_prefix
 
 COPY_BYTES_PER_SECOND = 2e9  # a cautious memcpy between streams, until it is measured; only orders of magnitude matter
 LEAST_SHARED = 16  # below this, copying costs more bookkeeping than it saves
+PASS_ROWS, SLOT_ROWS = 9.0, 6.5  # what a pass over the weights costs beside its rows, and each sequence in it, in rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +90,27 @@ def side_by_side(pending: Mapping[int, int], first: int, most: int) -> tuple[lis
     """(slots, tokens of each) of the prompts to be computed in one call with that in slot `first`, at most `most` in all.
 
     `pending`: tokens left, by slot, of all that may take part. Only neighbours with equally many rows share a pass over
-    the weights in llama.cpp, so of all neighbourhoods the one that makes the call longest is taken.
+    the weights in llama.cpp, and few with many rows are cheaper than many with few, so the neighbourhood is taken in which
+    a row costs least: 512 rows of 4, 8, 16 and 32 prompts took 0.9, 1.1, 1.13 and 1.38 s (SmolLM2 F16, 2026-11-26).
     """
-    best, best_each = [first], min(pending[first], most)
+    best, best_each, best_price = [first], min(pending[first], most), float("inf")
     low = first
     while low in pending:
         high = max(low, first)
         while high in pending:
             slots = range(low, high + 1)
             each = min(min(pending[slot] for slot in slots), most // len(slots))
-            if each * len(slots) > best_each * len(best):
-                best, best_each = list(slots), each
+            if each and (price := _price_of_row(pending, slots, each)) < best_price:
+                best, best_each, best_price = list(slots), each, price
             high += 1
         low -= 1
     return best, best_each
+
+
+def _price_of_row(pending: Mapping[int, int], slots: range, each: int) -> float:
+    """Of this call; a prompt that is not finished by it needs another one."""
+    rests = sum(pending[slot] > each for slot in slots)
+    return 1.0 + (PASS_ROWS + SLOT_ROWS * (len(slots) + rests) + PASS_ROWS * (rests > 0)) / (each * len(slots))
 
 
 def compaction(active: Rows[tuple[int, int]], *, weight_bytes: int, stream_bytes: int) -> tuple[int, int] | None:

@@ -7,10 +7,13 @@ turns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence as Rows
 from dataclasses import dataclass
 
 from monk.engine.sequence import LaneName
+
+PATIENCE = 10.0  # slices that a batch waits for the short prompts of those who join it
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,7 @@ class Work:
     pending: int  # tokens the KV does not hold: 1 means decode, but in the study, which only prefills
     blocked: bool = False  # waits for another slot to compute the beginning they share
     lane: LaneName = "stream"
+    hurried: bool = False  # matters more than others: its tokens should not wait for their prompts
 
     @property
     def decodes(self) -> bool:
@@ -71,12 +75,13 @@ class Scheduler:
         prefilling = [work for work in works if work.prefills]
         if not prefilling:
             return self._decode(decoding) if decoding else None
-        if decoding and self._decode_is_due():
-            return self._decode(decoding)
         first = min(prefilling, key=lambda work: work.order)
         together = sum(work.pending for work in prefilling if work.lane == first.lane)
         pending = first.pending if first.lane == "study" else together
-        return Prefill(first.slot, min(pending, self._chunk_tokens(bool(decoding), first.lane)), first.lane)
+        seconds = self._most_seconds(decoding, first.lane, pending)
+        if self._prefilled_seconds >= seconds:
+            return self._decode(decoding)
+        return Prefill(first.slot, min(pending, self._chunk_tokens(seconds, first.lane)), first.lane)
 
     def _decode(self, decoding: Rows[Work]) -> Decode:
         lanes = {work.lane for work in decoding}
@@ -106,13 +111,19 @@ class Scheduler:
         """Smoothed, of the lane measured first; 0 before the first prefill."""
         return next(iter(self._seconds_per_token.values()), 0.0)
 
-    def _decode_is_due(self) -> bool:
-        return self._prefilled_seconds >= self._slice
+    def _most_seconds(self, decoding: Rows[Work], lane: LaneName, pending: int) -> float:
+        """Of prefill until decode has its turn. A batch that is soon complete is waited for: its steps cost little more
+        than those of a part of it."""
+        if not decoding:
+            return math.inf
+        rate, patience = self._seconds_per_token.get(lane), PATIENCE * self._slice
+        is_soon = rate is not None and self._prefilled_seconds + rate * pending <= patience
+        return patience if is_soon and not any(work.hurried for work in decoding) else self._slice
 
-    def _chunk_tokens(self, others_wait: bool, lane: LaneName) -> int:
-        """A full chunk, or what fits in the rest of the slice when running thoughts wait for it."""
+    def _chunk_tokens(self, seconds: float, lane: LaneName) -> int:
+        """A full chunk, or what fits in the rest of so many seconds when running thoughts wait for it."""
         rate = self._seconds_per_token.get(lane)
-        if not others_wait or not rate:
+        if math.isinf(seconds) or not rate:
             return self._chunk
-        fits = int((self._slice - self._prefilled_seconds) / rate)
+        fits = int((seconds - self._prefilled_seconds) / rate)
         return max(min(64, self._chunk), min(self._chunk, fits))

@@ -121,3 +121,25 @@ def test_time_spent_on_fetching_counts_but_is_no_speed() -> None:
 
     assert plan.next_step(works) == Decode((0,))
     assert plan.prefill_seconds_per_token == 0.0
+
+
+def test_a_batch_that_is_soon_complete_is_waited_for() -> None:
+    plan = scheduler(chunk=512, slice_seconds=1.0)
+    plan.did_prefill(500, 1.0, others_waited=False)
+    plan.did_prefill(500, 1.0, others_waited=True)
+    few, many = [Work(1, 1, 3000)], [Work(1, 1, 9000)]
+
+    assert plan.next_step([Work(0, 0, 1), *few]) == Prefill(1, 512), "seven seconds in all"
+    assert plan.next_step([Work(0, 0, 1), *many]) == Decode((0,)), "nineteen"
+    assert plan.next_step([Work(0, 0, 1, hurried=True), *few]) == Decode((0,))
+
+
+def test_nobody_waits_longer_than_ten_slices_for_prompts_that_keep_coming() -> None:
+    plan = scheduler(chunk=512, slice_seconds=1.0)
+    plan.did_prefill(512, 1.0, others_waited=False)
+    waited = 0.0
+    while plan.next_step([Work(0, 0, 1), Work(1, 1, 500)]) != Decode((0,)):
+        plan.did_prefill(500, 1.0, others_waited=True)
+        waited += 1.0
+
+    assert waited <= 10.0

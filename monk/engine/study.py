@@ -26,7 +26,7 @@ from monk.engine.frames import Image
 from monk.engine.native import ABORTED, DONE, Lane, Logits
 from monk.engine.scheduler import Prefill, Scheduler, Work
 from monk.engine.sequence import Sequence, Tokens
-from monk.engine.shelf import Shelf, is_proved
+from monk.engine.shelf import Piece, Shelf, is_proved
 from monk.engine.streams import Streams
 from monk.engine.voice import Voice
 
@@ -151,8 +151,8 @@ class Study:
             return DONE, 0
         if reading.shelf is not None and reading.restoring:
             return self._restore_block(desk, reading, reading.shelf), 0
-        if reading.shelf is not None and (start := reading.shelf.missing_start(reading.computed)) is not None:
-            return self._backfill(desk, reading.shelf, start), 0
+        if reading.shelf is not None and (piece := reading.shelf.missing(reading.computed)) is not None:
+            return self._backfill(desk, reading.shelf, piece), 0
         if reading.computed >= len(reading.tokens):  # a beginning that was there to its last token
             reading.result = self._hand_over(desk), None
             return DONE, 0
@@ -193,36 +193,36 @@ class Study:
     def _restore_block(self, desk: Desk, reading: Reading, shelf: Shelf) -> int:
         """The next block from the store, if it proves itself; else the rest is computed."""
         started_at = time.perf_counter()
-        start = shelf.next_boundary(reading.computed) - self._block_tokens
-        block = shelf.fetch(start)
-        if block is None:
+        piece = shelf.next_stored(reading.computed)
+        block = None if piece is None else shelf.fetch(piece)
+        if block is None or piece is None:
             reading.restoring = False
             return DONE
-        before = reading.computed
+        before, start = reading.computed, piece.start
         self._go_back(desk, reading, start)
         if reading.computed != start:
             return DONE  # from the first block again
         if not desk.paste(block, reading.tokens):
-            return self._reject(desk, reading, shelf, start, "llama.cpp does not take it")
-        code, logits = desk.replay(start + block.num_tokens)
+            return self._reject(desk, reading, shelf, piece, "llama.cpp does not take it")
+        code, logits = desk.replay(piece.end)
         if logits is None:
             self._go_back(desk, reading, start)
             return code  # fetched again after an interruption
         if not is_proved(block.proof, logits):
-            return self._reject(desk, reading, shelf, start, "the model says something else behind it")
-        shelf.used(start, max(0.0, block.seconds - (time.perf_counter() - started_at)))
-        self._go_back(desk, reading, min(start + block.num_tokens, reading.last_reusable))
-        reading.restoring = start + block.num_tokens < shelf.stored_tokens
+            return self._reject(desk, reading, shelf, piece, "the model says something else behind it")
+        shelf.used(piece, max(0.0, block.seconds - (time.perf_counter() - started_at)))
+        self._go_back(desk, reading, min(piece.end, reading.last_reusable))
+        reading.restoring = piece.end < shelf.stored_tokens
         self._counters.shared_tokens += max(0, reading.computed - before)
         self._voice.progress(reading.payer, reading.computed)
         return DONE
 
-    def _reject(self, desk: Desk, reading: Reading, shelf: Shelf, start: int, reason: str) -> int:
+    def _reject(self, desk: Desk, reading: Reading, shelf: Shelf, piece: Piece, reason: str) -> int:
         """Trust neither this block nor what stands on it; what was proved before it stays."""
-        log.warning("kv block failed its proof and is deleted", extra={"start": start, "reason": reason})
-        shelf.distrust(start)
+        log.warning("kv block failed its proof and is deleted", extra={"start": piece.start, "reason": reason})
+        shelf.distrust(piece)
         reading.restoring = False
-        self._go_back(desk, reading, start)
+        self._go_back(desk, reading, piece.start)
         return DONE
 
     # --- computing
@@ -231,8 +231,8 @@ class Study:
         """Up to `most` tokens, but not beyond the end of a block."""
         start, shelf = reading.computed, reading.shelf
         end = min(len(reading.tokens), start + min(most, desk.most_tokens))
-        boundary = shelf.next_boundary(start) if shelf is not None else -1
-        end = min(end, boundary) if shelf is not None else end
+        boundary = shelf.next_boundary(start) if shelf is not None else None
+        end = end if boundary is None else min(end, boundary)
         is_last = end == len(reading.tokens)
         started_at = time.perf_counter()
         wants_logits = end == boundary or (is_last and reading.wants_logits)
@@ -257,22 +257,15 @@ class Study:
 
     def _put_block(self, desk: Desk, reading: Reading, shelf: Shelf, logits: Logits) -> None:
         """Hand the block that ends here to the store, unless it has it."""
-        end = reading.computed
-        start = end - self._block_tokens
-        if shelf.missing_start(end) == start:
-            shelf.put(start, desk.cut_out(start, end), logits, reading.block_seconds)
+        piece = shelf.missing(reading.computed)
+        if piece is not None and piece.end == reading.computed:
+            shelf.put(piece, desk.cut_out(piece.start, piece.end), logits, reading.block_seconds)
         reading.block_seconds = 0.0
 
-    def _backfill(self, desk: Desk, shelf: Shelf, start: int) -> int:
+    def _backfill(self, desk: Desk, shelf: Shelf, piece: Piece) -> int:
         """A block that was computed elsewhere and never written: only its proof is missing."""
-        end = start + self._block_tokens
-        code, logits = desk.replay(end)
+        code, logits = desk.replay(piece.end)
         if logits is not None:
-            seconds = self._block_tokens * self._scheduler.prefill_seconds_per_token
-            shelf.put(start, desk.cut_out(start, end), logits, seconds)
+            seconds = piece.num_tokens * self._scheduler.prefill_seconds_per_token
+            shelf.put(piece, desk.cut_out(piece.start, piece.end), logits, seconds)
         return code
-
-    @property
-    def _block_tokens(self) -> int:
-        assert self._archive is not None
-        return self._archive.block_tokens

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,25 @@ def test_a_kill_in_the_middle_of_a_prefill_loses_at_most_a_block(start: Start) -
     end = resumed[-1]
     assert isinstance(end, Finished) and end.num_prefilled <= 1600 - 2 * 256
     wait_for(lambda: engine.status().kv.hits >= 2)
-    wait_for(lambda: engine.status().kv.blocks_held == 1600 // 256)
+    wait_for(lambda: engine.status().kv.blocks_held == 1600 // 256 + 1)  # and the last 64 tokens by themselves
+
+
+def test_another_question_on_the_same_document_computes_no_more_than_a_few_tokens_of_it(start: Start) -> None:
+    document = tuple(1000 + (at * at) % 40000 for at in range(2 * 256 + 200))
+    engine = start(embedded.model_path(), context=2048, threads=2, kv_block_tokens=256)
+    alone = ThoughtRequest("b", (*document, *range(300, 330)), 4)
+    ids_of(engine.think(ThoughtRequest("a", (*document, *range(200, 220)), 2)))
+    wait_for(lambda: engine.status().kv.blocks_written == 4)  # two whole ones, half of one, a quarter
+    engine.stop()
+
+    again = start(embedded.model_path(), context=2048, threads=2, kv_block_tokens=256)
+    end = list(again.think(alone))[-1]
+
+    assert isinstance(end, Finished) and end.num_prefilled == 200 - 128 - 64 + 30
+    wait_for(lambda: again.status().kv.hits == 4)
+    assert again.status().kv.tokens_restored == 2 * 256 + 128 + 64
+    alone_said = plain(start, embedded.model_path(), alone, context=2048, threads=2)
+    assert_same(again, alone, alone_said, ids_of(again.think(replace(alone, id="c")))[0])
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])

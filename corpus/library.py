@@ -6,6 +6,7 @@ time; searches go on meanwhile and wait for the model one batch at most.
 
 from __future__ import annotations
 
+import random
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -201,6 +202,12 @@ class Library:
             raise NotFound(f"nothing is indexed of {path!r}; monk corpus status lists what is", param="file")
         hits = [hit_of(passage) for passage in passages]
         return next((hit for hit in reversed(hits) if hit.place.number <= number), hits[0])
+
+    def sample(self, count: int, seed: int) -> list[Hit]:
+        """So many passages, drawn from all of them by the seed, in the order of their ids."""
+        ids = sorted(self.tables.passage_ids())
+        chosen = random.Random(seed).sample(ids, min(count, len(ids)))  # noqa: S311  # a choice, not a secret
+        return [self.passage(id_) for id_ in sorted(chosen)]
 
     def section_of(self, hit: Hit, max_characters: int) -> Hit:
         """The widest section around a hit that has at most `max_characters`: the whole document if that fits; where not even

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from corpus.library import WholeDocument
 from corpus.retrieval import EVERYWHERE, Hit
 from db.library import DocumentFilter
+from jobs.examples import Example
 
 Result = TypeVar("Result")
 
@@ -60,8 +61,55 @@ class Ask:
     thinking: float | None = None
 
 
+class Training(Protocol):
+    """What the kind `train` may do beyond thinking. Results are JSON, fit for steps."""
+
+    def examples_in(self, file: str) -> list[Example]:
+        """Of a JSONL file in the inbox. Raises NotFound, InvalidInput."""
+        ...
+
+    def from_feedback(self) -> list[Example]:
+        """What people marked as useful, or corrected, in earlier jobs of this model."""
+        ...
+
+    def passages(self, count: int) -> list[Hit]:
+        """So many of the corpus, spread over all of it, the same for the same seed."""
+        ...
+
+    def write(self, taught: list[Example], held: list[Example]) -> dict[str, Any]:
+        """Turn them into tokens, exactly as the model is asked, and keep them: {"data", "sha256", "lengths", "longest"}."""
+        ...
+
+    def plan(self, lengths: list[int], wishes: dict[str, Any]) -> dict[str, Any]:
+        """{"recipe", "memory_bytes", "seconds", "tokens"}: what fits the memory and the night. Raises MemoryTooSmall."""
+        ...
+
+    def train(self, plan: dict[str, Any], base: str | None) -> dict[str, Any]:
+        """Train to the end, from where an earlier attempt was cut; losses, curve, speed and the folder of the adapter."""
+        ...
+
+    def keep(self, name: str, folder: str) -> dict[str, Any]:
+        """Put it on the shelf as the name's next version, worn by nobody: {"name", "sha256", "version", "num_bytes"}."""
+        ...
+
+    def say(self, name: str, asked: list[Example], max_tokens: list[int], kept: dict[str, Any] | None) -> list[str]:
+        """What the model says to each, greedily, wearing what was kept, or nothing."""
+        ...
+
+    def offer(self, name: str, version: int, verdict: dict[str, Any]) -> dict[str, Any]:
+        """Write the verdict down; if it passed, the name means this version from now on: {"worn", "before"}."""
+        ...
+
+    def leave(self) -> None:
+        """All is done: the checkpoints may go."""
+        ...
+
+
 class Context(Protocol):
     """One running job, seen from inside its kind."""
+
+    @property
+    def training(self) -> Training: ...
 
     @property
     def job_id(self) -> str: ...

@@ -25,6 +25,7 @@ from corpus.library import Library
 from corpus.recognition import Recognition
 from db.database import Database
 from db.events import Events
+from db.feedback import Feedback
 from db.outlook import Outlook
 from db.queue import Queue
 from db.records import Facts, Nights, Reports, Schedules
@@ -42,6 +43,7 @@ from monk.forecast import Forecast
 from monk.lock import lock_home, prepare_home
 from monk.logs import setup as setup_logs
 from monk.lora.shelf import Shelf
+from monk.lora.training.room import Room
 from monk.model_check import ModelCheck
 from monk.night import Calendar, Night
 from monk.notify import Notifier, WatchdogFeeder
@@ -159,6 +161,16 @@ def assemble(
         thinker=Thinker(engine, steps, scribe, utc_now),
         template=_template_of(engine),
         shelf=shelf,
+        feedback=Feedback(database),
+        room=Room(
+            home=settings.home,
+            shelf=shelf,
+            model=engine_config(settings).model_path,
+            reserve_bytes=settings.memory_reserve_bytes,
+            save_seconds=settings.train_save_seconds,
+            night_seconds=calendar.longest_seconds,
+            now=utc_now,
+        ),
         thinking=settings.thinking_share,
         model_use=settings.model_use,
         now=utc_now,

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from corpus.library import Library, WholeDocument
 from corpus.retrieval import EVERYWHERE, Hit
 from db.events import Events
+from db.feedback import Feedback
 from db.library import DocumentFilter
 from db.models import Job
 from db.steps import Steps
@@ -23,7 +24,10 @@ from monk.engine.model_use import over, told
 from monk.engine.template import ChatTemplate, opens_thinking
 from monk.errors import InvalidInput
 from monk.lora.shelf import Shelf
+from monk.lora.training.room import Room
+from monk.lora.training.session import Stop
 from monk.lora.wear import Worn, choose
+from monk.teaching import Teaching
 from monk.thinking import Paused, Terms, Thinker, seed_of
 
 Result = TypeVar("Result")
@@ -42,6 +46,8 @@ class Tools:
     thinker: Thinker
     template: Callable[[], ChatTemplate]
     shelf: Shelf
+    feedback: Feedback
+    room: Room
     model_use: ModelUse  # what the model runs with, where a job does not say otherwise
     thinking: float  # share of a thought's tokens for its thinking part, where nobody says otherwise
     now: Callable[[], datetime]
@@ -130,13 +136,38 @@ class Run:
     def note(self, type_: str, data: dict[str, Any]) -> None:
         self._tools.events.tell(type_, data, self._tools.now(), self.job.id)
 
+    @property
+    def training(self) -> Teaching:
+        tools = self._tools
+        return Teaching(self, tools.engine, tools.template, tools.library, tools.feedback, tools.room, tools.now)
+
+    def step_told(self, type_: str, data: dict[str, Any]) -> None:
+        """The same as `note`, as those beside the kind call it."""
+        self.note(type_, data)
+
+    def must_stop(self) -> Stop:
+        """Why work that nobody interrupts should end: it is paused or taken away, or its minutes are used up."""
+        if self.pausing.is_set() or self.lost.is_set():
+            return "paused"
+        return "minutes" if self._time.left() <= 0 else None
+
+    def think_prompts(
+        self, name: str, prompts: list[tuple[tuple[int, ...], bool]], asks: list[Ask], adapters: tuple[AdapterUse, ...]
+    ) -> list[Said]:
+        """One answer to each prompt, given in tokens with whether it opens a thinking part, wearing these adapters."""
+        terms = replace(self._terms, adapters=lambda: adapters)
+        return self._all_of(lambda i: self._ask(terms, f"{name}-{i + 1}", 0, *prompts[i], asks[i]), len(prompts))
+
     def _think(self, name: str, sample: int, messages: list[ChatMessage], ask: Ask) -> Said:
-        self._stop_if_asked()
         segments = self._segments(messages)
         prompt = tuple(self._tools.engine.tokenize(segments))
+        return self._ask(self._terms, name, sample, prompt, opens_thinking(segments), ask)
+
+    def _ask(self, terms: Terms, name: str, sample: int, prompt: tuple[int, ...], opened: bool, ask: Ask) -> Said:
+        self._stop_if_asked()
         ask = replace(ask, stop=(*ask.stop, *self._tools.template().stop), thinking=self._thinking(ask))
         seed = seed_of(self.job.seed, name, sample)
-        return self._tools.thinker.think(self._terms, name, sample, prompt, ask, seed, opens_thinking(segments))
+        return self._tools.thinker.think(terms, name, sample, prompt, ask, seed, opened)
 
     def _thinking(self, ask: Ask) -> float:
         """The kind's own measure, else the job's, else the house's."""
@@ -183,6 +214,8 @@ class Run:
         return said
 
     def _all_of(self, one: Callable[[int], Said], count: int) -> list[Said]:
+        if not count:
+            return []
         if count == 1:
             return [one(0)]
         with ThreadPoolExecutor(max_workers=min(count, MOST_SAMPLES), thread_name_prefix=self.job.id) as pool:

@@ -122,6 +122,9 @@ class Settings(BaseSettings):
     cpu_pressure_percent: Percent = Field(
         0.0, description="The same for the processor; the engine is the last in line for it anyway"
     )
+    train_save_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
+        20.0, description="What a crash in the middle of a training loses at most; 0: every step is saved"
+    )
     mlock: bool = Field(False, description="Lock the weights in memory")
     mmap: bool = Field(True, description="Map the weights from the file instead of reading a copy")
 

@@ -128,6 +128,12 @@ class Calendar:
         """From the three settings. Raises InvalidInput or SettingsInvalid."""
         return cls(parse_windows(night), parse_days(days), named_zone(timezone))
 
+    def longest_seconds(self) -> float:
+        """Of one window, by the clock's face; a day where the night has no end, 0 where there is none."""
+        if self.endless:
+            return 86400.0
+        return 60.0 * max((window.closes_minutes - window.opens_minutes for window in self._windows), default=0)
+
     def span(self, now: datetime) -> Span | None:
         """The night that contains `now`, or None by day."""
         if self.endless:

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from monk.cli import adapter, corpus, daemon, demo, house, jobs, night, report, schedule, service, status, submit, tune
+from monk.cli import (
+    adapter,
+    corpus,
+    daemon,
+    demo,
+    house,
+    jobs,
+    night,
+    report,
+    schedule,
+    service,
+    status,
+    submit,
+    teach,
+    tune,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -75,6 +90,8 @@ def _adapter() -> typer.Typer:
     group.command("add")(adapter.add)
     group.command("list")(adapter.list_)
     group.command("show")(adapter.show)
+    group.command("train")(teach.train)
+    group.command("rollback")(teach.rollback)
     group.command("remove")(adapter.remove)
     return group
 

@@ -21,6 +21,8 @@ def summary(job: dict[str, Any]) -> str:
         text = str(given["question"])
     elif "questions" in given:
         text = f"{given.get('document', '?')}: {'; '.join(str(one) for one in given['questions'])}"
+    elif "adapter" in given:
+        text = f"train the adapter {given['adapter']}"
     elif given.get("messages"):
         text = str(given["messages"][-1].get("content", ""))
     else:

@@ -25,6 +25,8 @@ MAX_CONFIG_BYTES = 4 << 20
 MAX_WEIGHT_BYTES = 32 << 30
 _FACTOR = re.compile(r"^(?P<module>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight$")
 _COPY = ".base_layer.weight"
+_FUSED_MODULE = re.compile(r"^(?P<experts>.*\.experts)(?:\.base_layer)*$")  # PEFT wraps one parameter around the other
+FUSED = ("gate_up_proj", "down_proj")  # parameters in which transformers keeps all experts of a layer
 _TYPES = ("F32", "F16", "BF16")
 
 # what would change the result and cannot be said in A, B and alpha
@@ -37,7 +39,6 @@ _INEXPRESSIBLE = {
     "use_bdlora": "its factors are block-diagonal (use_bdlora)",
     "layer_replication": "it repeats layers (layer_replication)",
     "trainable_token_indices": "it trains new token embeddings (trainable_token_indices)",
-    "target_parameters": "it changes bare parameters (target_parameters)",
     "alora_invocation_tokens": "it begins at a token (aLoRA)",
     "megatron_config": "its layers are Megatron's",
     "arrow_config": "it mixes several adapters (Arrow)",
@@ -83,6 +84,13 @@ def _config(folder: Path) -> dict[str, Any]:
 
 
 def _refuse_inexpressible(config: Mapping[str, Any]) -> None:
+    bare = config.get("target_parameters") or []
+    if not isinstance(bare, list) or any(str(name).rpartition(".")[2] not in FUSED for name in bare):
+        raise AdapterUnusable(
+            f"the adapter cannot be expressed in GGUF: it changes bare parameters (target_parameters: {bare!r:.200}), of which "
+            f"only those of experts can be converted ({', '.join(FUSED)}); merge it into the model",
+            param="target_parameters",
+        )
     if (kind := str(config.get("peft_type", "LORA")).upper()) != "LORA":
         raise AdapterUnusable(f"the adapter is of PEFT type {kind}; only LORA can be converted")
     for key, why in _INEXPRESSIBLE.items():
@@ -182,6 +190,9 @@ def _pairs(factors: Mapping[str, dict[str, Matrix]], model: GgufFile) -> dict[st
     experts: dict[str, dict[int, tuple[Pair, str]]] = {}
     heads, kv_heads = model.num_heads, max(model.kv_heads, default=0)
     for module, both in factors.items():
+        if (fused := _FUSED_MODULE.match(module)) is not None:
+            plain |= _of_all_experts(fused["experts"], module, both, model)
+            continue
         name, expert = weight_name(module, model.architecture, model.num_layers)
         pair = Pair(both["A"], reorder_rows(name, both["B"], model.architecture, heads, kv_heads))
         if expert is None:
@@ -189,6 +200,36 @@ def _pairs(factors: Mapping[str, dict[str, Matrix]], model: GgufFile) -> dict[st
         else:
             experts.setdefault(name, {})[expert] = (pair, module)
     return plain | {name: _stacked(name, rows, model.num_experts) for name, rows in experts.items()}
+
+
+def _of_all_experts(
+    experts: str, module: str, both: Mapping[str, Matrix], model: GgufFile
+) -> dict[str, tuple[Pair, str]]:
+    """The pairs of a parameter that holds all experts: A [experts * rank, in], B [out, rank * experts], expert last.
+
+    Which parameter it is, only the shapes tell. Rows of gate_up_proj are those of gate, then those of up.
+    """
+    count = max(1, model.num_experts)
+    if both["A"].shape[0] % count or both["B"].shape[1] != both["A"].shape[0]:
+        raise AdapterUnusable(
+            f"the factors of {module} are {both['A'].shape} and {both['B'].shape}, which {count} experts cannot share; "
+            "it was trained on another model",
+            tensor=module,
+        )
+    a = both["A"].reshape(count, -1, both["A"].shape[1])
+    b = both["B"].reshape(both["B"].shape[0], -1, count).transpose(2, 0, 1)
+    shapes = {tensor.name: tensor.shape[::-1] for tensor in model.tensors}
+    names = {
+        part: weight_name(f"{experts}.0.{part}", model.architecture, model.num_layers)[0]
+        for part in ("gate_proj", "up_proj", "down_proj")
+    }
+    if (count, b.shape[1], a.shape[2]) == shapes.get(names["down_proj"]):
+        return {names["down_proj"]: (Pair(a, np.ascontiguousarray(b)), module)}
+    gate, up = np.split(b, 2, axis=1) if b.shape[1] % 2 == 0 else (b, b)
+    return {
+        names["gate_proj"]: (Pair(a, np.ascontiguousarray(gate)), module),
+        names["up_proj"]: (Pair(a, np.ascontiguousarray(up)), module),
+    }
 
 
 def _stacked(name: str, rows: Mapping[int, tuple[Pair, str]], num_experts: int) -> tuple[Pair, str]:

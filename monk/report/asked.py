@@ -151,6 +151,8 @@ def _question(input_: dict[str, Any]) -> str:
     if messages := _dicts(input_.get("messages")):
         from_user = [message for message in messages if message.get("role") == "user"] or messages
         return str(from_user[-1].get("content") or "")
+    if isinstance(input_.get("adapter"), str):
+        return f"train the adapter {input_['adapter']}"
     texts = [value for value in input_.values() if isinstance(value, str) and value.strip()]
     return texts[0] if len(texts) == 1 else json.dumps(harmless(input_), ensure_ascii=False)
 

@@ -96,7 +96,9 @@ def test_neighbours_are_computed_in_the_cheapest_call_of_equal_rows() -> None:
     assert side_by_side({0: 110, 1: 20, 2: 110}, 0, 512) == ([0], 110), "a short neighbour would cut the call"
     assert side_by_side({0: 100, 1: 90, 2: 3}, 1, 512) == ([1], 90), "what is left of the longer one is another call"
     assert side_by_side({0: 100, 1: 20, 2: 20, 3: 20}, 1, 512) == ([1, 2, 3], 20)
-    assert side_by_side(dict.fromkeys(range(32), 119), 0, 512) == ([0, 1, 2, 3], 119), "whole prompts, not pieces of all"
+    assert side_by_side(dict.fromkeys(range(32), 119), 0, 512) == ([0, 1, 2, 3], 119), (
+        "whole prompts, not pieces of all"
+    )
     assert side_by_side({0: 100, 2: 100}, 0, 512) == ([0], 100), "a gap is another pass"
     assert side_by_side({4: 900, 5: 900}, 4, 512) == ([4], 512)
     assert side_by_side({4: 300, 5: 300}, 4, 512) == ([4], 300)

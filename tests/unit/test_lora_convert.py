@@ -91,6 +91,17 @@ def test_ranks_alphas_and_rslora_are_expressed(more: dict[str, Any], tmp_path: P
     assert apart < AGREE and changed > DIFFER
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [["mlp.experts.gate_up_proj"], ["mlp.experts.down_proj"], ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]],
+    ids=["gate and up", "down", "all"],
+)
+def test_factors_of_all_experts_in_one_parameter_are_taken_apart(parameters: list[str], tmp_path: Path) -> None:
+    apart, changed = agree("qwen3moe", tmp_path, target_modules=["q_proj"], target_parameters=parameters)
+
+    assert apart < AGREE and changed > DIFFER
+
+
 def test_experts_are_stacked_into_one_weight(tmp_path: Path) -> None:
     """transformers keeps experts as one parameter now; older folders name each. Compared with merged weights."""
     from safetensors.numpy import save_file

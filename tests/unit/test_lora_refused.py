@@ -60,6 +60,8 @@ def test_the_good_one_is_taken(tmp_path: Path, model: GgufFile) -> None:
     [
         ({"peft_type": "LOHA"}, "PEFT type LOHA"),
         ({"use_dora": True}, "DoRA"),
+        ({"target_parameters": ["mlp.router.weight"]}, "bare parameters"),
+        ({"target_parameters": "all"}, "bare parameters"),
         ({"modules_to_save": ["lm_head"]}, "modules_to_save"),
         ({"bias": "all"}, "biases"),
         ({"lora_bias": True}, "biases"),

@@ -1,0 +1,105 @@
+"""The process that trains, started by `session.py`: `python -m monk.lora.training.child --socket-fd N --parent PID`.
+
+It gets one frame with everything and tells how it goes; a second frame asks it to save and leave, or to end early. It dies
+with its parent, is the first that the kernel takes when memory runs out, and cannot take more than was planned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from typing import Any
+
+from monk.engine import wire
+from monk.engine.child import be_the_first_to_go, die_with
+from monk.engine.relay import Relay
+from monk.errors import MemoryTooSmall, MonkError
+
+BEAT_SECONDS = 1.0
+GIB = 1 << 30
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="Trains an adapter; started by the daemon.")
+    parser.add_argument("--socket-fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with(options.parent)
+    be_the_first_to_go()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = wire.Channel(socket.socket(fileno=options.socket_fd))
+    while not (frames := channel.receive()):
+        if frames is None:
+            return 0
+    logging.basicConfig(level=logging.WARNING, handlers=[Relay(channel)])
+    return Child(channel).run(frames)
+
+
+class Child:
+    """One training for one parent."""
+
+    def __init__(self, channel: wire.Channel) -> None:
+        self._channel = channel
+        self._asked: Any = None
+
+    def run(self, frames: list[wire.Frame]) -> int:
+        self._hear(frames[1:])
+        threading.Thread(target=self._listen, name="reader", daemon=True).start()
+        threading.Thread(target=self._beat, name="heart", daemon=True).start()
+        try:
+            self._train(frames[0]["spec"])
+        except MonkError as error:
+            self._channel.send({"event": "failed", "error": wire.error_to_json(error)})
+            return error.exit_status
+        return 0
+
+    def _train(self, values: dict[str, Any]) -> None:
+        from monk.lora.training.trainer import Spec, Trainer  # torch takes seconds
+
+        spec = Spec.from_json(values)
+        try:
+            if spec.memory_bytes:
+                resource.setrlimit(resource.RLIMIT_DATA, (spec.memory_bytes, spec.memory_bytes))
+            trainer = Trainer(spec, self._channel.send)
+            self._channel.send({"event": "loaded", "step": trainer.resumed_at})
+            if trainer.run(lambda: self._asked) == "paused":
+                self._channel.send({"event": "paused"})
+                return
+            self._channel.send({"event": "done", "outcome": trainer.finish()})
+        except (MemoryError, RuntimeError) as exc:
+            if isinstance(exc, RuntimeError) and "alloc" not in str(exc):
+                raise
+            raise MemoryTooSmall(
+                f"training took more than the {spec.memory_bytes / GIB:.2f} GiB that were planned for it; give fewer or "
+                "shorter examples, or a smaller rank",
+                needed_bytes=spec.memory_bytes,
+            ) from exc
+
+    def _listen(self) -> None:
+        """Until the parent closes its end; then there is nobody to train for."""
+        with suppress(OSError, ValueError):
+            while (frames := self._channel.receive()) is not None:
+                self._hear(frames)
+        os._exit(0)
+
+    def _hear(self, frames: list[wire.Frame]) -> None:
+        for frame in frames:
+            self._asked = frame["why"]
+
+    def _beat(self) -> None:
+        with suppress(OSError):
+            while True:
+                self._channel.send({"event": "beat"})
+                time.sleep(BEAT_SECONDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from monk.cli import adapter, corpus, daemon, demo, house, jobs, night, report, schedule, service, status, submit, tune
+from monk.cli import (
+    adapter,
+    corpus,
+    daemon,
+    demo,
+    feedback,
+    house,
+    jobs,
+    night,
+    report,
+    schedule,
+    service,
+    status,
+    submit,
+    tune,
+)
 
 
 def _version(wanted: bool) -> None:
@@ -38,6 +53,7 @@ def _tree() -> typer.Typer:
     top.command("show")(jobs.show)
     top.command("cancel")(jobs.cancel)
     top.command("retry")(jobs.retry)
+    top.command("feedback")(feedback.feedback)
     top.command("kinds")(jobs.kinds)
     top.command("night")(night.night)
     top.command("status")(status.status)

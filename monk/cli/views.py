@@ -55,6 +55,7 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("finished", _moment(job.get("finished_at"))),
         ("attempt", str(job["attempt"]) if (job.get("attempt") or 0) > 1 else ""),
         ("error", _error(job)),
+        ("feedback", verdict_words(job["feedback"]) if job.get("feedback") else ""),
     ]
     return [(name, value) for name, value in facts if value]
 
@@ -78,6 +79,11 @@ def citation(number: int, cited: dict[str, Any]) -> str:
     """`[1] file, page 3: "quote"`: where it stands, and its very words."""
     place = next((f", {unit} {cited[unit]}" for unit in ("page", "line") if cited.get(unit) is not None), "")
     return f'[{number}] {one_line(str(cited.get("file")))}{place}: "{one_line(str(cited.get("quote")))}"'
+
+
+def verdict_words(given: dict[str, Any]) -> str:
+    """What a person thinks of an answer: "useful", "wrong", "wrong, with a correction"."""
+    return f"{given['verdict']}{', with a correction' if given.get('correction') else ''}"
 
 
 def thought_line(thought: dict[str, Any]) -> str:

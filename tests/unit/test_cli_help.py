@@ -73,6 +73,7 @@ def test_no_command_is_missing() -> None:
             "show",
             "cancel",
             "retry",
+            "feedback",
             "kinds",
             "night",
             "status",

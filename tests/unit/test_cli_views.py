@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from monk.cli.views import answer, citation, event_line, job_facts, job_row, summary, thought_line
+from monk.cli.views import (
+    answer,
+    citation,
+    event_line,
+    job_facts,
+    job_row,
+    summary,
+    thought_line,
+)
 
 JOB: dict[str, Any] = {
     "id": "job_01",
@@ -83,3 +91,11 @@ def test_a_thought_tells_tokens_speed_and_end() -> None:
 
 def test_an_event_is_one_line() -> None:
     assert event_line(None, "step", {"name": "draft", "n": 3}) == "-  step         name=draft n=3"
+
+
+def test_feedback_is_a_fact_of_a_job() -> None:
+    given = {"verdict": "wrong", "correction": "Nine hours.", "note": None, "at": "2026-11-23T07:00:00+00:00"}
+
+    assert dict(job_facts({**JOB, "feedback": given}))["feedback"] == "wrong, with a correction"
+    assert dict(job_facts({**JOB, "feedback": {**given, "correction": None}}))["feedback"] == "wrong"
+    assert "feedback" not in dict(job_facts({**JOB, "feedback": None}))

@@ -6,6 +6,7 @@ import typer
 
 from monk.cli import (
     adapter,
+    compare,
     corpus,
     daemon,
     demo,
@@ -61,6 +62,7 @@ def _tree() -> typer.Typer:
     top.add_typer(_corpus(), name="corpus")
     top.add_typer(_schedule(), name="schedule")
     top.add_typer(_adapter(), name="adapter")
+    top.command("compare-adapter")(compare.compare_adapter)
     top.command("tune")(tune.tune)
     top.command("doctor")(house.doctor)
     top.command("backup")(house.backup)

@@ -96,6 +96,27 @@ def thought_line(thought: dict[str, Any]) -> str:
     return f"{thought['name']}{sample}: {read}{speed}{resumed}, {thought.get('reason') or 'unfinished'}"
 
 
+def tokens(job: dict[str, Any]) -> int:
+    """Written by all its thoughts."""
+    return sum(thought.get("num_tokens") or 0 for thought in job.get("thoughts") or [])
+
+
+def seconds(job: dict[str, Any]) -> float:
+    """Of engine time, reading and writing, in all its thoughts."""
+    parts = ("prefill_seconds", "decode_seconds")
+    return round(sum(thought.get(part) or 0.0 for thought in job.get("thoughts") or [] for part in parts), 3)
+
+
+def cost(job: dict[str, Any]) -> str:
+    """Tokens and seconds in words."""
+    return f"{tokens(job)} tokens, {seconds(job):.1f} s"
+
+
+def answer_or_error(job: dict[str, Any]) -> str:
+    """What came of a job that has ended."""
+    return answer(job) if job.get("result") else ": ".join(part for part in (str(job["state"]), _error(job)) if part)
+
+
 def event_line(at: str | None, type_: str, data: dict[str, Any]) -> str:
     """One event: when, what, and its facts."""
     facts = " ".join(f"{key}={one_line(_short(value), 80)}" for key, value in data.items())

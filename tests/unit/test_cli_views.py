@@ -6,7 +6,9 @@ from typing import Any
 
 from monk.cli.views import (
     answer,
+    answer_or_error,
     citation,
+    cost,
     event_line,
     job_facts,
     job_row,
@@ -99,3 +101,15 @@ def test_feedback_is_a_fact_of_a_job() -> None:
     assert dict(job_facts({**JOB, "feedback": given}))["feedback"] == "wrong, with a correction"
     assert dict(job_facts({**JOB, "feedback": {**given, "correction": None}}))["feedback"] == "wrong"
     assert "feedback" not in dict(job_facts({**JOB, "feedback": None}))
+
+
+def test_what_came_of_a_job_is_its_answer_or_its_error_and_what_it_cost() -> None:
+    thoughts = [{"num_tokens": 5, "prefill_seconds": 0.25, "decode_seconds": 1.0}, {"num_tokens": None}]
+
+    assert answer_or_error({"state": "done", "result": {"answer": "Nine."}}) == "Nine."
+    assert (
+        answer_or_error({"state": "failed", "error": {"code": "internal", "message": "no"}}) == "failed: internal: no"
+    )
+    assert answer_or_error({"state": "cancelled"}) == "cancelled"
+    assert cost({"thoughts": thoughts}) == "5 tokens, 1.2 s"
+    assert cost({}) == "0 tokens, 0.0 s"

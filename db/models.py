@@ -28,6 +28,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FINAL_STATES = ("done", "failed", "cancelled")
 STATES = ("waiting", "queued", "running", *FINAL_STATES)
+VERDICTS = ("useful", "wrong")
 
 
 class Moment(TypeDecorator[datetime]):
@@ -232,6 +233,24 @@ class Event(Base):
         Index("ix_events_at", "at"),
         Index("ix_events_progress", "thought_id", sqlite_where=sql("type = 'progress'")),
         {"sqlite_autoincrement": True},
+    )
+
+
+class Verdict(Base):
+    """What a person thinks of a done job's answer. One for each job: a later one replaces it."""
+
+    __tablename__ = "feedback"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    verdict: Mapped[str]  # useful, wrong
+    correction: Mapped[str | None]  # what should have been answered
+    note: Mapped[str | None]  # why, for people
+    at: Mapped[datetime]
+
+    __table_args__ = (
+        CheckConstraint(_one_of("verdict", VERDICTS), name="verdict_known"),
+        CheckConstraint("correction IS NULL OR verdict = 'wrong'", name="corrects_what_is_wrong"),
+        CheckConstraint("length(correction) > 0 AND length(note) > 0", name="says_something"),  # NULL passes
     )
 
 

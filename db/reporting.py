@@ -15,9 +15,9 @@ from sqlalchemy import ColumnElement, and_, case, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from db.database import Database
-from db.models import FINAL_STATES, Document, Event, Job, Night, Passage, Report, Step, Thought
+from db.models import FINAL_STATES, Document, Event, Job, Night, Passage, Report, Step, Thought, Verdict
 
-INCIDENTS = ("resumed", "recovered", "error", "retried", "engine", "corpus", "warning", "late")
+INCIDENTS = ("resumed", "recovered", "error", "retried", "engine", "corpus", "warning", "late", "feedback")
 ENDED_MOST = 1000  # jobs told in full; the rest is counted
 LEFT_MOST = 100
 EVENTS_MOST = 5000
@@ -84,6 +84,7 @@ class Snapshot:
     left_counts: dict[str, int]
     costs_by_job: dict[str, Costs]
     steps_by_job: dict[str, int]
+    verdicts_by_job: dict[str, Verdict]
     spent: Costs  # thoughts that ended in the window
     uncut: Costs  # those of them that were never cut: tokens and seconds belong together, so speeds come from these
     open: Costs  # thoughts not ended yet
@@ -134,6 +135,7 @@ class Reporting:
                 left_counts=_count_states(session, Job.state.in_(("running", "queued", "waiting"))),
                 costs_by_job=_costs_by_job(session, ids),
                 steps_by_job=_steps_by_job(session, ids),
+                verdicts_by_job=_verdicts_by_job(session, ids),
                 spent=_costs(session, Thought.id.in_(_finished_ids(inside))),
                 uncut=_costs(session, Thought.id.in_(_finished_ids(inside)), Thought.num_resumes == 0),
                 open=_costs(session, Thought.finished_at.is_(None)),
@@ -236,6 +238,10 @@ def _costs_by_job(session: Session, ids: list[str]) -> dict[str, Costs]:
 def _steps_by_job(session: Session, ids: list[str]) -> dict[str, int]:
     query = select(Step.job_id, func.count()).where(Step.job_id.in_(ids)).group_by(Step.job_id)
     return {row[0]: row[1] for row in session.execute(query)}
+
+
+def _verdicts_by_job(session: Session, ids: list[str]) -> dict[str, Verdict]:
+    return {given.job_id: given for given in session.scalars(select(Verdict).where(Verdict.job_id.in_(ids)))}
 
 
 def _events(session: Session, inside: ColumnElement[bool]) -> list[Event]:

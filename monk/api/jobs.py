@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
+from db.feedback import Feedback
 from db.listing import Listing as Jobs
 from db.models import Event, Job
 from monk.api.bodies import read_fields
@@ -84,7 +85,9 @@ def look(request: Request, job_id: str) -> Response:
     cursor = services.events.newest()  # before the rest: an event between the two is told twice rather than never
     job = services.queue.get(known_id(job_id))
     progress = _progress(services, job, cursor)
-    return JsonResponse(job_whole(job, services.forecaster.of(job), services.steps.of_job(job.id), progress, cursor))
+    feedback = Feedback(services.database).of(job.id)
+    inside = services.steps.of_job(job.id)
+    return JsonResponse(job_whole(job, services.forecaster.of(job), inside, progress, cursor, feedback))
 
 
 @router.post("/jobs/{job_id}/cancel")

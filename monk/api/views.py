@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from db.models import Event, Job, Night, Report, Schedule, Step, Thought
+from db.models import Event, Job, Night, Report, Schedule, Step, Thought, Verdict
 from monk.api.moments import iso
 
 SHORT_CHARACTERS = 2000  # of each text of an input in a listing: 200 jobs of 8 MB each must not be one answer
@@ -47,7 +47,12 @@ def job_summary(job: Job, forecast: Forecasted) -> dict[str, Any]:
 
 
 def job_whole(
-    job: Job, forecast: Forecasted, inside: tuple[list[Step], list[Thought]], progress: list[Event], cursor: int
+    job: Job,
+    forecast: Forecasted,
+    inside: tuple[list[Step], list[Thought]],
+    progress: list[Event],
+    cursor: int,
+    feedback: Verdict | None,
 ) -> dict[str, Any]:
     """Everything known of a job. `cursor` is where its event stream goes on from what is told here."""
     steps, thoughts = inside
@@ -56,10 +61,16 @@ def job_whole(
         **job_summary(job, forecast),
         "input": job.input,
         "result": job.result,
+        "feedback": None if feedback is None else feedback_view(feedback),
         "steps": [step_view(step) for step in steps],
         "thoughts": [thought_view(thought, so_far.get(thought.id, "")) for thought in thoughts],
         "events": {"cursor": cursor, "url": f"/jobs/{job.id}/events?after={cursor}"},
     }
+
+
+def feedback_view(given: Verdict) -> dict[str, Any]:
+    """What a person thinks of the answer."""
+    return {"verdict": given.verdict, "correction": given.correction, "note": given.note, "at": iso(given.at)}
 
 
 def step_view(step: Step) -> dict[str, Any]:

@@ -6,9 +6,11 @@ import typer
 
 from monk.cli import (
     adapter,
+    compare,
     corpus,
     daemon,
     demo,
+    feedback,
     house,
     jobs,
     night,
@@ -53,6 +55,7 @@ def _tree() -> typer.Typer:
     top.command("show")(jobs.show)
     top.command("cancel")(jobs.cancel)
     top.command("retry")(jobs.retry)
+    top.command("feedback")(feedback.feedback)
     top.command("kinds")(jobs.kinds)
     top.command("night")(night.night)
     top.command("status")(status.status)
@@ -60,6 +63,7 @@ def _tree() -> typer.Typer:
     top.add_typer(_corpus(), name="corpus")
     top.add_typer(_schedule(), name="schedule")
     top.add_typer(_adapter(), name="adapter")
+    top.command("compare-adapter")(compare.compare_adapter)
     top.command("tune")(tune.tune)
     top.command("doctor")(house.doctor)
     top.command("backup")(house.backup)

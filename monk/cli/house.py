@@ -18,7 +18,7 @@ def doctor(
     home: Home = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
-    """Check that all is in order, and say what to do where it is not.
+    """Check that all is in order; say what to do where not.
 
     Settings, model, memory, disk, corpus, port, time zone, kinds; without --quick also the engine itself.
 
@@ -67,7 +67,7 @@ def restore(
     file: Annotated[Path, typer.Argument(help="A copy made by `monk backup`.")],
     home: Home = None,
 ) -> None:
-    """Put a copy of the database back; the daemon must be stopped.
+    """Put a copy of the database back; stop the daemon first.
 
     The present database is kept aside. A file that is no whole copy is refused.
     """

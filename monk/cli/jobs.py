@@ -52,7 +52,7 @@ def show(
     thoughts: Annotated[bool, typer.Option("--thoughts", help="Also every call of the model.")] = False,
     json: AsJson = False,
 ) -> None:
-    """Show one job: its state, and its cited answer or its error.
+    """Show one job: its state, its cited answer or its error.
 
     monk show last
     """
@@ -88,7 +88,7 @@ def retry(
 
 
 def kinds(json: AsJson = False) -> None:
-    """List what can be asked: the kinds of job, yours among them."""
+    """List what can be asked: kinds of job, yours among them."""
     from monk.cli.session import connect
     from monk.cli.terminal import say_json, say_table, tell
 

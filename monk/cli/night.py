@@ -18,7 +18,7 @@ def night(
     ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say when the night opens or closes; open or close one now.
+    """Say when the night is; open or close one now.
 
     monk night --until 2h
     """

@@ -18,7 +18,7 @@ def status(
     watch: Annotated[bool, typer.Option("--watch", help="Keep looking, until Ctrl-C.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say how the daemon does: night, queue, engine, corpus, memory."""
+    """Say how night, queue, engine, corpus and memory are."""
     from monk.cli.session import connect
     from monk.cli.terminal import say_json
 

@@ -20,6 +20,7 @@ _SEQUENCES = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")  # keeps \t and \n
 _UNSAFE_IN_JSON = re.compile(r"[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _BREAKS = re.compile(r"\r\n?|[\x85\u2028\u2029]")
+WIDE_COLUMNS = 100  # of a terminal on which two texts are readable side by side
 
 
 def clean(text: str) -> str:
@@ -86,3 +87,21 @@ def say_markdown(text: str) -> None:
     from rich.markdown import Markdown
 
     out.print(Markdown(clean(text), hyperlinks=False))  # a link's text must not hide its address
+
+
+def say_side_by_side(left: tuple[str, str], right: tuple[str, str]) -> None:
+    """Two texts under their titles: in two columns on a wide terminal, elsewhere one under the other."""
+    out = console()
+    if not out.is_terminal or out.width < WIDE_COLUMNS:
+        for title, text in (left, right):
+            say(f"{title}\n{text}\n")
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold", expand=True, padding=(0, 2, 0, 0))
+    for title, _ in (left, right):
+        table.add_column(Text(one_line(title)), ratio=1, overflow="fold")
+    table.add_row(*(Text(clean(text)) for _, text in (left, right)))
+    out.print(table)
+    out.print()

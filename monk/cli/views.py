@@ -57,6 +57,7 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("finished", _moment(job.get("finished_at"))),
         ("attempt", str(job["attempt"]) if (job.get("attempt") or 0) > 1 else ""),
         ("error", _error(job)),
+        ("feedback", verdict_words(job["feedback"]) if job.get("feedback") else ""),
     ]
     return [(name, value) for name, value in facts if value]
 
@@ -82,6 +83,11 @@ def citation(number: int, cited: dict[str, Any]) -> str:
     return f'[{number}] {one_line(str(cited.get("file")))}{place}: "{one_line(str(cited.get("quote")))}"'
 
 
+def verdict_words(given: dict[str, Any]) -> str:
+    """What a person thinks of an answer: "useful", "wrong", "wrong, with a correction"."""
+    return f"{given['verdict']}{', with a correction' if given.get('correction') else ''}"
+
+
 def thought_line(thought: dict[str, Any]) -> str:
     """One call of the model: its name, tokens, speed and how it ended."""
     tokens, seconds = thought.get("num_tokens") or 0, thought.get("decode_seconds") or 0.0
@@ -90,6 +96,27 @@ def thought_line(thought: dict[str, Any]) -> str:
     resumed = f", resumed {thought['num_resumes']} times" if thought.get("num_resumes") else ""
     read = f"{thought.get('num_prompt_tokens') or 0} tokens read, {tokens} written"
     return f"{thought['name']}{sample}: {read}{speed}{resumed}, {thought.get('reason') or 'unfinished'}"
+
+
+def tokens(job: dict[str, Any]) -> int:
+    """Written by all its thoughts."""
+    return sum(thought.get("num_tokens") or 0 for thought in job.get("thoughts") or [])
+
+
+def seconds(job: dict[str, Any]) -> float:
+    """Of engine time, reading and writing, in all its thoughts."""
+    parts = ("prefill_seconds", "decode_seconds")
+    return round(sum(thought.get(part) or 0.0 for thought in job.get("thoughts") or [] for part in parts), 3)
+
+
+def cost(job: dict[str, Any]) -> str:
+    """Tokens and seconds in words."""
+    return f"{tokens(job)} tokens, {seconds(job):.1f} s"
+
+
+def answer_or_error(job: dict[str, Any]) -> str:
+    """What came of a job that has ended."""
+    return answer(job) if job.get("result") else ": ".join(part for part in (str(job["state"]), _error(job)) if part)
 
 
 def event_line(at: str | None, type_: str, data: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from db.models import Job
+from db.models import Job, Verdict
 from db.reporting import Costs, Sample
 from monk.report.scrub import cut, harmless, one_line, plain
 from monk.report.words import advice
@@ -74,6 +74,18 @@ def outcome(job: Job, samples: list[Sample]) -> dict[str, Any]:
     told["best_sample"] = _whole(result.get("best_sample"))
     told["samples"] = [_sample(sample) for sample in samples]
     return told
+
+
+def judged(given: Verdict | None, time: Time) -> dict[str, Any] | None:
+    """What a person thinks of the answer; None where nobody said."""
+    if given is None:
+        return None
+    return {
+        "verdict": given.verdict,
+        "correction": cut(plain(given.correction), ANSWER_CHARACTERS) or None,
+        "note": cut(plain(given.note), ANSWER_CHARACTERS) or None,
+        "at": time(given.at),
+    }
 
 
 def has_samples(job: Job) -> bool:

@@ -45,6 +45,7 @@ def figures(data: Data) -> list[tuple[str, str]]:
         ("Read before", _restored(data["spared"])),
         ("Read together", _shared(data["spared"])),
         ("Guessed right", _guessed(data["spared"])),
+        ("Marked by you", _verdicts(data.get("feedback"))),
         ("Model", _model(engine)),
         ("Embedding model", data["corpus"]["embedding_model"] or ""),
         ("Engine", "failed" if engine["state"] == "failed" else ""),
@@ -115,6 +116,16 @@ def _guessed(spared: Data) -> str:
     if not spared["guessed_tokens"]:
         return ""
     return f"{words.number(spared['accepted_tokens'])} of {words.count(spared['guessed_tokens'], 'token')} tried"
+
+
+def _verdicts(given: Data | None) -> str:
+    """What people thought of answers, those of earlier nights among them."""
+    if given is None:
+        return ""
+    told = [f"{words.number(given['useful'])} useful"] if given["useful"] else []
+    corrected = f" ({words.number(given['corrected'])} with a correction)" if given["corrected"] else ""
+    told += [f"{words.number(given['wrong'])} wrong{corrected}"] if given["wrong"] else []
+    return ", ".join(told)
 
 
 def _model(engine: Data) -> str:

@@ -20,7 +20,8 @@ meaning of one changes only with the schema's number.
         done                 answer (Markdown), answer_characters, found, citations[] {file, page, line, quote, verified,
                              passage},
                              unsupported[], parts[] {question and the five before}, votes[] {answer, count}, decided_by,
-                             num_samples, best_sample (from 0), samples[], reasoning, thinking_cut
+                             num_samples, best_sample (from 0), samples[], reasoning, thinking_cut,
+                             feedback: null, or verdict (useful, wrong), correction, note, at
         failed               error {code, message, param}, what_to_do
         left                 position (jobs that go first), starts_at, ends_at (forecast), ready_at, last_error
     corpus                   embedding_model, documents, passages, num_unreadable, unreadable[] {file, reason, new};
@@ -35,6 +36,7 @@ meaning of one changes only with the schema's number.
     incidents                engine_deaths, engine_restarts, cut_thoughts, kept_tokens, recovered_jobs, retried_errors
     warnings[]               at (first said), text, job_id, times
     late[]                   at, text, job_id: recurring jobs that ran late
+    feedback                 given in the window, of any job: useful, wrong, corrected (of these)
     files[]                  names of the written files in the reports folder
     window                   bookkeeping by which the next report goes on: chained, after_event, last_event, open_costs
 """
@@ -47,9 +49,9 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from db.models import Job, Night
-from db.reporting import Costs, Reporting, Snapshot, Told, Window
-from monk.report.asked import SAMPLE_CHARACTERS, asked, failure, has_samples, outcome, told_error
-from monk.report.happened import corpus_changes, incidents, late, spared, warnings
+from db.reporting import Costs, Reporting, Sample, Snapshot, Told, Window
+from monk.report.asked import SAMPLE_CHARACTERS, asked, failure, has_samples, judged, outcome, told_error
+from monk.report.happened import corpus_changes, feedback, incidents, late, spared, warnings
 from monk.report.scrub import one_line
 from monk.services import Forecaster
 
@@ -95,6 +97,7 @@ def gather(reporting: Reporting, window: Window, told: Told | None, around: Surr
         "incidents": incidents(seen.events),
         "warnings": warnings(seen.events, time),
         "late": late(seen.events, time),
+        "feedback": feedback(seen.events),
         "window": _window(window, seen),
     }
     data["night"] = data["nights"][-1] if data["nights"] else None
@@ -146,10 +149,16 @@ def _jobs(reporting: Reporting, seen: Snapshot, forecaster: Forecaster, time: An
     samples = reporting.samples([job.id for job in seen.ended if has_samples(job)], SAMPLE_CHARACTERS)
     lists: dict[str, list[Any]] = {state: [] for state in (*FINAL, "left")}
     for job in seen.ended:
-        more = outcome(job, samples.get(job.id, [])) if job.state == "done" else {}
-        lists[job.state].append(_asked(job, seen, time) | (failure(job) if job.state == "failed" else more))
+        lists[job.state].append(_asked(job, seen, time) | _came_of(job, seen, samples, time))
     lists["left"] = [_asked(job, seen, time) | _forecast(job, forecaster, time) for job in seen.left]
     return lists
+
+
+def _came_of(job: Job, seen: Snapshot, samples: dict[str, list[Sample]], time: Any) -> dict[str, Any]:
+    if job.state == "done":
+        given = judged(seen.verdicts_by_job.get(job.id), time)
+        return {**outcome(job, samples.get(job.id, [])), "feedback": given}
+    return failure(job) if job.state == "failed" else {}
 
 
 def _asked(job: Job, seen: Snapshot, time: Any) -> dict[str, Any]:

@@ -63,6 +63,14 @@ def late(events: list[Event], time: Time) -> list[dict[str, Any]]:
     ][:NAMED_MOST]
 
 
+def feedback(events: list[Event]) -> dict[str, int]:
+    """How many answers were found useful or wrong, and how many of these were corrected; the last word on each counts."""
+    last = {event.job_id: event.data for event in events if event.type == "feedback"}
+    wrong = [data for data in last.values() if data.get("verdict") == "wrong"]
+    corrected = sum(data.get("corrected") is True for data in wrong)
+    return {"useful": len(last) - len(wrong), "wrong": len(wrong), "corrected": corrected}
+
+
 def corpus_changes(events: list[Event]) -> dict[str, Any]:
     """Files added, updated and removed by all syncs together, each once, in its last role."""
     role: dict[str, str] = {}

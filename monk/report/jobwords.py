@@ -27,13 +27,25 @@ def done(job: Data, until: datetime, links: str | None) -> JobView:
     return JobView(
         **_common(job),
         when=_asked(job, until) + (f", done {words.moment(_time(job['ended_at']), until)}"),
-        facts=[*(["Nothing was found in the documents."] if job["found"] is False else []), *_remarks(job, until)],
+        facts=[*_found(job), *_remarks(job, until), *_verdict(job.get("feedback"))],
         blocks=blocks,
         votes=[f"{vote['answer']}: {words.count(vote['count'], 'sample')}" for vote in job["votes"]],
         vote_title=_vote_title(job),
         folds=_folds(job),
         cost=_cost(job),
     )
+
+
+def _found(job: Data) -> list[str]:
+    return ["Nothing was found in the documents."] if job["found"] is False else []
+
+
+def _verdict(given: Data | None) -> list[str]:
+    """What a person thought of the answer."""
+    if given is None:
+        return []
+    corrected = ", with a correction" if given["correction"] else ""
+    return [f"Marked {given['verdict']}{corrected}."]
 
 
 def _block(part: Data, anchor: str, links: str | None, question: str) -> Block:

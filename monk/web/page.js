@@ -7,6 +7,7 @@ let token = sessionStorage.getItem("monk-token") || "";
 let cursor = null;            // the last event seen
 let nextPage = null;          // of the answers
 const voices = new Map();     // job id -> Map(thought id -> {title, text}), of running jobs
+const marks = new Map();      // job id -> shows on its card what a person thinks of the answer
 
 function make(tag, props = {}, ...children) {
   const node = document.createElement(tag);
@@ -226,7 +227,8 @@ async function answerCard(summary) {
   card.append(make("p", { className: "meta note" },
     make("span", { textContent: `${job.kind}, ${job.state} ${when(job.finished_at)}` }),
     cost ? make("span", { textContent: `${cost} tokens` }) : null,
-    job.state === "failed" ? retryButton(job) : null));
+    job.state === "failed" ? retryButton(job) : null,
+    ...(job.state === "done" ? verdictButtons(job) : [])));
   return card;
 }
 
@@ -284,6 +286,26 @@ function retryButton(job) {
   return button;
 }
 
+function verdictButtons(job) {  // a correction is given on the command line; pressing the same again would lose it
+  const buttons = ["useful", "wrong"].map((verdict) => make("button", {
+    type: "button", className: "link-button verdict", textContent: verdict, value: verdict,
+  }));
+  const mark = (given) => buttons.forEach((button) => {
+    button.disabled = Boolean(given) && given.verdict === button.value;
+    button.setAttribute("aria-pressed", String(button.disabled));
+  });
+  for (const button of buttons) button.onclick = () => judge(button, job);
+  marks.set(job.id, mark);
+  mark(job.feedback);
+  return buttons;
+}
+
+async function judge(button, job) {
+  let given = null;
+  await act(button, async () => { given = await post(`/jobs/${job.id}/feedback`, { verdict: button.value }); });
+  if (given) marks.get(job.id)(given);
+}
+
 async function act(button, work) {
   button.disabled = true;
   try { await work(); } catch (error) { find("ask-note").textContent = error.message; } finally { button.disabled = false; }
@@ -321,6 +343,8 @@ function hear(event) {
     showVoices(event.job_id);
   } else if (FINAL.includes(event.type)) {
     soon(refreshJobs, refreshAnswers, refreshStatus);
+  } else if (event.type === "feedback" && marks.has(event.job_id)) {
+    marks.get(event.job_id)(event.data);
   } else if (event.type === "report") {
     soon(showReport);
   } else if (["submitted", "claimed", "released", "recovered", "retried", "error"].includes(event.type)) {

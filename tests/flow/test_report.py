@@ -18,6 +18,7 @@ import pytest
 
 from db.database import Database
 from db.events import Events
+from db.feedback import Feedback
 from db.models import Document, Job, Night, Report
 from db.queue import NewJob, Queue
 from db.records import Nights, Reports
@@ -605,3 +606,25 @@ def test_a_very_long_question_and_answer_are_cut_and_say_so(house: House) -> Non
 def test_an_unknown_format_is_refused_by_name(house: House) -> None:
     with pytest.raises(InvalidInput, match="'pdf' is unknown; use md, html or json"):
         house.reporter.render(house.report(), "pdf")
+
+
+def test_what_people_thought_of_an_answer_stands_at_its_job_and_in_the_figures(house: House) -> None:
+    feedback = Feedback(house.database)
+    early = house.done({"answer": "one"})
+    before = house.report()
+    corrected, wrong, useful = (house.done({"answer": "two"}, question=f"Number {n}?") for n in range(3))
+    feedback.give(early.id, "wrong", None, None, house.later())
+    feedback.give(early.id, "useful", None, None, house.later())
+    feedback.give(corrected.id, "wrong", f"three {HOSTILE}".replace("\ud800", ""), "\x1b[2Jwhy", house.later())
+    feedback.give(wrong.id, "wrong", None, None, house.later())
+    data, markdown, page = house.texts(house.report())
+
+    assert before.data["done"][0]["feedback"] is None
+    told = {job["id"]: job["feedback"] for job in data["done"]}
+    assert told[useful.id] is None
+    assert told[corrected.id]["correction"].startswith("three </article>") and "\x1b" not in told[corrected.id]["note"]
+    assert told[wrong.id] | {"at": ""} == {"verdict": "wrong", "correction": None, "note": None, "at": ""}
+    assert data["feedback"] == {"useful": 1, "wrong": 2, "corrected": 1}
+    for text in (markdown, page):
+        assert text.count("Marked wrong, with a correction.") == text.count("Marked wrong.") == 1
+        assert "1 useful, 2 wrong (1 with a correction)" in text.replace("\\", "")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from rich.console import Console
 
-from monk.cli.terminal import clean, one_line, say, say_json, say_markdown, say_table
+from monk.cli.terminal import clean, one_line, say, say_json, say_markdown, say_side_by_side, say_table
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,32 @@ def test_say_cleans(capsys: pytest.CaptureFixture[str]) -> None:
     say("\x1b[31mred")
 
     assert capsys.readouterr().out == "red\n"
+
+
+def test_two_texts_stand_in_columns_on_a_wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = terminal(monkeypatch, width=100)
+
+    say_side_by_side(("base", "one " * 20), ("lawyer\x1b[31m", "[bold]two[/]\x1b[2J"))
+
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert lines[0][0] == "base" and lines[0][-1] == "lawyer"
+    assert lines[1][-1] == "[bold]two[/]" and lines[1].count("one") < 20
+    assert lines[2] == ["one"] * (20 - lines[1].count("one"))
+
+
+def test_two_texts_stand_one_under_the_other_where_it_is_narrow_or_nobody_watches(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    say_side_by_side(("base", "one"), ("lawyer", "two"))
+    piped = capsys.readouterr().out
+    terminal(monkeypatch, width=99)
+    say_side_by_side(("base", "one"), ("lawyer", "two"))
+
+    assert piped == capsys.readouterr().out == "base\none\n\nlawyer\ntwo\n\n"
+
+
+def terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> io.StringIO:
+    screen = io.StringIO()
+    made = Console(file=screen, width=width, force_terminal=True, color_system=None, markup=False, highlight=False)
+    monkeypatch.setattr("monk.cli.terminal.console", lambda: made)
+    return screen

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from monk.cli.views import answer, citation, event_line, job_facts, job_row, summary, thought_line
+from monk.cli.views import (
+    answer,
+    answer_or_error,
+    citation,
+    cost,
+    event_line,
+    job_facts,
+    job_row,
+    summary,
+    thought_line,
+)
 
 JOB: dict[str, Any] = {
     "id": "job_01",
@@ -83,3 +93,23 @@ def test_a_thought_tells_tokens_speed_and_end() -> None:
 
 def test_an_event_is_one_line() -> None:
     assert event_line(None, "step", {"name": "draft", "n": 3}) == "-  step         name=draft n=3"
+
+
+def test_feedback_is_a_fact_of_a_job() -> None:
+    given = {"verdict": "wrong", "correction": "Nine hours.", "note": None, "at": "2026-11-23T07:00:00+00:00"}
+
+    assert dict(job_facts({**JOB, "feedback": given}))["feedback"] == "wrong, with a correction"
+    assert dict(job_facts({**JOB, "feedback": {**given, "correction": None}}))["feedback"] == "wrong"
+    assert "feedback" not in dict(job_facts({**JOB, "feedback": None}))
+
+
+def test_what_came_of_a_job_is_its_answer_or_its_error_and_what_it_cost() -> None:
+    thoughts = [{"num_tokens": 5, "prefill_seconds": 0.25, "decode_seconds": 1.0}, {"num_tokens": None}]
+
+    assert answer_or_error({"state": "done", "result": {"answer": "Nine."}}) == "Nine."
+    assert (
+        answer_or_error({"state": "failed", "error": {"code": "internal", "message": "no"}}) == "failed: internal: no"
+    )
+    assert answer_or_error({"state": "cancelled"}) == "cancelled"
+    assert cost({"thoughts": thoughts}) == "5 tokens, 1.2 s"
+    assert cost({}) == "0 tokens, 0.0 s"

@@ -39,7 +39,7 @@ def test_every_command_of_the_readme_exists() -> None:
     from monk.cli.app import app
 
     known = set(get_command(app).commands)  # type: ignore[attr-defined]
-    used = set(re.findall(r"(?:bin/|`)monk ([a-z]+)", README))
+    used = set(re.findall(r"(?:bin/|`)monk ([a-z-]+)", README))
 
     assert used - known == set()
 

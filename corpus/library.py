@@ -206,7 +206,7 @@ class Library:
     def sample(self, count: int, seed: int) -> list[Hit]:
         """So many passages, drawn from all of them by the seed, in the order of their ids."""
         ids = sorted(self.tables.passage_ids())
-        chosen = random.Random(seed).sample(ids, min(count, len(ids)))  # noqa: S311  # a choice, not a secret
+        chosen = random.Random(seed).sample(ids, min(count, len(ids)))  # a choice, not a secret
         return [self.passage(id_) for id_ in sorted(chosen)]
 
     def section_of(self, hit: Hit, max_characters: int) -> Hit:

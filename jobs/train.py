@@ -46,8 +46,9 @@ class Input(fields.Input):
 
     adapter: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_adapter_name)]
     examples: Annotated[
-        list[dict[str, Any]], Field(max_length=MOST_INLINE, description="Conversations with answers")
-    ] = []
+        list[dict[str, Any]],
+        Field(default_factory=list, max_length=MOST_INLINE, description="Conversations with answers"),
+    ]
     file: Annotated[str | None, Field(max_length=4096, description="JSONL in the inbox")] = None
     feedback: Annotated[bool, Field(description="Also what people marked useful or corrected")] = False
     corpus: Annotated[int, Field(ge=0, le=5000, description="Passages to write questions and answers on")] = 0

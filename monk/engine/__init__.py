@@ -41,14 +41,15 @@ measured seconds and learnt chances (`speculation.py`): a large dense model read
 SmolLM2 on one AVX2 core 5 rows cost 3.7 times one (2026-11-24), so that only real copying pays there. Siblings
 are the thoughts of one job (`ThoughtRequest.group`), without a name those with the very same prompt.
 
-*Durable KV.* Every whole block of a prompt computed in the prefill lane goes to disk with a proof: what the model says
-behind it. What is left at a prompt's end is kept in halves, quarters and so on of a block, because another question on the
-same document ends in other tokens: without them 898 of 6,018 tokens were computed again every night, 9 s of 17 (2026-11-26). A killed engine has lost the block it was in. Restored KV is checked three times: the name is a hash of the
-model, of every setting that shapes KV and of all tokens so far; every byte has its checksum; and the block's last token,
-computed again behind it, must give the logits it gave before. On SmolLM2 these differ by at most 0.02 of their height
-between batch shapes, and by 0.25 to 0.6 when one block of 256 tokens is another text's (2026-11-24). The replay leaves
-the restored cells alone, so a restored prompt goes on from the same bits. No disk, a full one or a wrong file cost only
-time.
+*Durable KV.* Every whole block of a prompt computed in the prefill lane goes to disk with a proof: what the model
+says behind it. What is left at a prompt's end is kept in halves, quarters and so on of a block, because another
+question on the same document ends in other tokens: without them 898 of 6,018 tokens were computed again every night,
+9 s of 17 (2026-11-26). A killed engine has lost the block it was in. Restored KV is checked three times: the name is
+a hash of the model, of every setting that shapes KV and of all tokens so far; every byte has its checksum; and the
+block's last token, computed again behind it, must give the logits it gave before. On SmolLM2 these differ by at most
+0.02 of their height between batch shapes, and by 0.25 to 0.6 when one block of 256 tokens is another text's
+(2026-11-24). The replay leaves the restored cells alone, so a restored prompt goes on from the same bits. No disk, a
+full one or a wrong file cost only time.
 
 *Tuning.* Flash attention, threads, width and chunk are measured on each host with each model (`tuning/`); the figures
 above are of one machine, and only what runs where nothing was measured.

@@ -16,7 +16,7 @@ LENGTHS = st.lists(st.integers(1, 700), min_size=1, max_size=120)
 
 
 def recipe(steps: int = 50, batch_tokens: int = 1024, seed: int = 1) -> Recipe:
-    return Recipe(8, 16.0, 1e-3, steps, batch_tokens, 8, 10, 4, seed)
+    return Recipe(8, 16, 1e-3, steps, batch_tokens, 8, 10, 4, seed)
 
 
 @given(LENGTHS, st.integers(700, 4096), st.integers(1, 16))

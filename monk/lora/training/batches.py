@@ -36,7 +36,7 @@ def schedule(lengths: Row[int], recipe: Recipe) -> list[Batch]:
     steps: list[Batch] = []
     epoch = 0
     while len(steps) < recipe.steps and lengths:
-        chance = random.Random(f"{recipe.seed}/{epoch}")  # noqa: S311  # an order, not a secret
+        chance = random.Random(f"{recipe.seed}/{epoch}")  # an order, not a secret
         order = list(range(len(lengths)))
         chance.shuffle(order)
         batches = group(lengths, recipe.batch_tokens, recipe.batch_examples, order)

@@ -42,7 +42,7 @@ def load(path: Path, key: str) -> tuple[Arrays, dict[str, Any]] | None:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with safe_open(path, "np") as file:  # type: ignore[no-untyped-call]
+        with safe_open(path, "np") as file:
             told = file.metadata() or {}
             if told.get("key") != key:
                 return None

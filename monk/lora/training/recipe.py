@@ -31,7 +31,7 @@ class Recipe:
     """Every choice made. Two trainings with the same recipe, data and model end with the same bytes."""
 
     rank: int
-    alpha: float
+    alpha: int
     learning_rate: float
     steps: int
     batch_tokens: int  # of one step, padding included
@@ -150,7 +150,7 @@ def propose(
         tokens = int(steps * sum(lengths) / per_epoch)
     recipe = Recipe(
         rank=rank,
-        alpha=2.0 * rank,
+        alpha=2 * rank,
         learning_rate=wishes.learning_rate or LEARNING_RATE,
         steps=steps,
         batch_tokens=batch_tokens,

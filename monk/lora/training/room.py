@@ -16,12 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from jobs.examples import Example, read_lines
 from monk.engine import gguf_file
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.errors import HomeUnusable, InvalidInput, ModelUnusable, NotFound, Unavailable
 from monk.lora.shelf import Adapter, Shelf
 from monk.lora.training import session
-from jobs.examples import Example, read_lines
 from monk.lora.training.recipe import GIB, Proposal, Recipe, Shape, Wishes, propose
 from monk.lora.training.trainer import Spec
 

@@ -75,6 +75,8 @@ def _adapter() -> typer.Typer:
     group.command("add")(adapter.add)
     group.command("list")(adapter.list_)
     group.command("show")(adapter.show)
+    group.command("export")(adapter.export)
+    group.command("merge")(adapter.merge)
     group.command("remove")(adapter.remove)
     return group
 

@@ -83,7 +83,7 @@ def test_no_command_is_missing() -> None:
         ),
         *("restore", "demo", "corpus sync", "corpus search", "corpus status", "schedule add", "schedule list"),
         *("schedule remove", "service install", "service uninstall"),
-        *("adapter add", "adapter list", "adapter show", "adapter remove"),
+        *("adapter add", "adapter list", "adapter show", "adapter export", "adapter merge", "adapter remove"),
     }
 
 

@@ -115,3 +115,17 @@ def test_a_scale_is_said_in_one_place(tiny: Path, tmp_path: Path, capsys: pytest
     assert "says its scales itself" in capsys.readouterr().err
     assert run(["adapter", "merge", "lawyer", out, "--scale", "0.25"]) == 0
     assert gguf_file.read(Path(out)).metadata["general.name"] == "tiny qwen3 + lawyer:0.25"
+
+
+def test_another_model_is_merged_into_only_if_the_adapter_fits_it(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(["adapter", "add", "lawyer", str(peft(tmp_path / "peft"))])
+    deep = write_tiny_model(tmp_path / "deep.gguf", layers=3)
+    wide = write_tiny_model(tmp_path / "wide.gguf", width=128)
+
+    assert run(["adapter", "merge", "lawyer", str(tmp_path / "out.gguf"), "--model", str(deep)]) == 0
+    assert gguf_file.read(tmp_path / "out.gguf").num_layers == 3
+    assert run(["adapter", "merge", "lawyer", str(tmp_path / "no.gguf"), "--model", str(wide)]) == 2
+    assert "in the model wide.gguf it is 128 x 128" in capsys.readouterr().err
+    assert not (tmp_path / "no.gguf").exists()

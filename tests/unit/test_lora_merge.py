@@ -150,15 +150,33 @@ def test_a_changed_weight_stays_of_its_type(weights: str, most: float, tiny: Pat
     assert apart(found, worn) < most < apart(found, plain) / 2
 
 
+def quantised(plain: Path, path: Path, file_type: int) -> Path:
+    params = C.llama_model_quantize_default_params()
+    params.ftype, params.nthread = file_type, 1
+    assert C.llama_model_quantize(str(plain).encode(), str(path).encode(), ctypes.byref(params)) == 0
+    return path
+
+
+@pytest.mark.parametrize("kind", ["BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1"])
+def test_every_type_that_can_be_written_is_rounded_to_itself(kind: str, tiny: Path, tmp_path: Path) -> None:
+    base = quantised(tiny, tmp_path / "base.gguf", getattr(C, f"LLAMA_FTYPE_MOSTLY_{kind}"))
+    lora = random_lora(base, 1, ("attn_q", "attn_v", "ffn_down"), size=0.1)
+    done = merge(gguf_file.read(base), [(lora, 1.0)], tmp_path / "merged.gguf", "lawyer")
+
+    before, after = read_table(base), read_table(done.file)
+    assert [one.type_id for one in before.tensors] == [one.type_id for one in after.tensors]
+    assert after.metadata == {**before.metadata, "general.name": "tiny llama + lawyer"}
+    assert done.rounding is not None and done.rounding < 0.2
+    found, plain = llama_logits(done.file, TOKENS), llama_logits(base, TOKENS)
+    worn = llama_logits(base, TOKENS, {written(lora, tmp_path / "lora.gguf"): 1.0})
+    assert apart(found, worn) < 0.5 * apart(worn, plain)
+
+
 @pytest.fixture(scope="module")
 def k_quants(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("k")
     plain = write_tiny_model(folder / "plain.gguf", width=256, heads=8, kv_heads=4)
-    params = C.llama_model_quantize_default_params()
-    params.ftype, params.nthread = FTYPE_Q4_K, 1
-    path = folder / "k.gguf"
-    assert C.llama_model_quantize(str(plain).encode(), str(path).encode(), ctypes.byref(params)) == 0
-    return path
+    return quantised(plain, folder / "k.gguf", FTYPE_Q4_K)
 
 
 def test_a_type_that_can_only_be_read_is_widened_and_said(k_quants: Path, tmp_path: Path) -> None:
@@ -262,7 +280,7 @@ def test_a_change_that_no_number_holds_is_refused(tiny: Path, tmp_path: Path) ->
 
 @contextmanager
 def running(model: Path) -> Iterator[EngineProcess]:
-    engine = EngineProcess(EngineConfig(model, context=512, slots=2, threads=2, speculation="off"))
+    engine = EngineProcess(EngineConfig(model, context=512, slots=2, threads=1, speculation="off"))
     try:
         yield engine
     finally:

@@ -39,7 +39,7 @@ QUESTIONS = [
 def engine(slots: int) -> EngineProcess:
     model = embedded.model_path()
     pinned = {"model_sha256": embedded.SHA256, "name": embedded.NAME}
-    return EngineProcess(EngineConfig(model, context=512, slots=slots, threads=2, **pinned))  # type: ignore[arg-type]
+    return EngineProcess(EngineConfig(model, context=512, slots=slots, threads=1, **pinned))  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -1,9 +1,12 @@
-"""The same tiny random model twice, in torch and as GGUF, so that an adapter can be tried on both sides."""
+"""The same tiny random model twice, in torch and as GGUF, so that an adapter can be tried on both sides; and random adapters."""
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import gguf
@@ -11,6 +14,11 @@ import llama_cpp.llama_cpp as C
 import numpy as np
 import numpy.typing as npt
 
+from monk.engine import gguf_file
+from monk.engine.client import AdapterUse
+from monk.lora import gguf_adapter
+from monk.lora.adapter import Lora, Pair
+from monk.lora.shelf import Shelf
 from tests.engine_models import _add_tokenizer
 
 VOCAB, WIDTH, INNER, LAYERS, HEADS, KV_HEADS, HEAD_SIZE, EXPERTS = 259, 64, 128, 2, 4, 2, 32, 4
@@ -161,3 +169,26 @@ def llama_logits(path: Path, tokens: list[int], adapters: dict[Path, float] | No
     C.llama_free(context)
     C.llama_model_free(model)
     return found
+
+
+def random_lora(
+    model: Path, seed: int, weights: Sequence[str] = ("attn_q", "ffn_up"), size: float = 0.25, rank: int = 4
+) -> Lora:
+    """A LoRA on these weights of all layers, experts included; `size` is the standard deviation of its B."""
+    random, file = np.random.default_rng(seed), gguf_file.read(model)
+    pairs = {}
+    for tensor in file.tensors:
+        if tensor.name.split(".")[-2] in weights:
+            *stack, out, width = tensor.shape[::-1]
+            a = random.standard_normal((*stack, rank, width), dtype=np.float32)
+            b = random.standard_normal((*stack, out, rank), dtype=np.float32) * np.float32(size)
+            pairs[tensor.name] = Pair(a, b)
+    return Lora(file.architecture, 8.0, pairs)
+
+
+def shelved(shelf: Shelf, name: str, lora: Lora, model: Path) -> AdapterUse:
+    """The adapter put on the shelf, as a thought wears it."""
+    with TemporaryDirectory() as aside:
+        gguf_adapter.write(lora, Path(aside) / "adapter.gguf")
+        kept = shelf.add(name, Path(aside) / "adapter.gguf", model, datetime(2026, 1, 1, tzinfo=UTC))
+    return AdapterUse(str(shelf.weights(kept)), kept.sha256)

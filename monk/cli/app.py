@@ -96,6 +96,8 @@ def _adapter() -> typer.Typer:
     group.command("show")(adapter.show)
     group.command("train")(teach.train)
     group.command("rollback")(teach.rollback)
+    group.command("export")(adapter.export)
+    group.command("merge")(adapter.merge)
     group.command("remove")(adapter.remove)
     return group
 

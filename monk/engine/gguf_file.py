@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import re
+import stat
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 MAX_ENTRIES = 1 << 20  # more metadata keys or tensors than any model has: the header is garbage
 MAX_STRING_BYTES = 64 << 20
+MAX_LIST = 1 << 24  # values of one list; the longest are vocabularies
 CONTROL, USER_DEFINED = 3, 4  # tokenizer.ggml.token_type
 _SPLIT = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<parts>\d{5})\.gguf$")
 
@@ -211,14 +213,18 @@ class Table:
     metadata: dict[str, Any]
     tensors: list[Tensor]
     data_start: int  # byte in the file from which tensor offsets count
+    entries: dict[str, tuple[int, int]]  # where each key with its value lies in the file: first byte, byte behind
 
 
 def read_table(path: Path) -> Table:
     """The header of one GGUF file, every length checked against the file's size. Raises ModelUnusable."""
     try:
-        size = path.stat().st_size
-        if path.is_dir():
+        status = path.stat()
+        size = status.st_size
+        if stat.S_ISDIR(status.st_mode):
             raise ModelUnusable(f"{path} is a folder; give the .gguf file in it", file=str(path))
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for without end
+            raise ModelUnusable(f"{path} is no file; give a model in GGUF format", file=str(path))
         with path.open("rb") as file:
             if size < 24 or file.read(4) != MAGIC:
                 raise ModelUnusable(
@@ -249,6 +255,8 @@ class _Header:
             raise self._truncated("its header is cut off") from exc
         except UnicodeDecodeError as exc:
             raise self._absurd("a key is not text") from exc
+        except RecursionError as exc:
+            raise self._absurd("lists in lists without end") from exc
 
     def _read(self) -> Table:
         version = self._scalar("I")
@@ -257,9 +265,14 @@ class _Header:
         num_tensors, num_keys = self._scalar("Q"), self._scalar("Q")
         if num_tensors > MAX_ENTRIES or num_keys > MAX_ENTRIES:
             raise self._absurd(f"{num_tensors} tensors and {num_keys} metadata keys")
-        metadata = dict(self._pair() for _ in range(num_keys))
+        metadata: dict[str, Any] = {}
+        entries: dict[str, tuple[int, int]] = {}
+        for _ in range(num_keys):
+            first = self._at
+            key, value = self._pair()
+            metadata[key], entries[key] = value, (first, self._at)
         tensors = [self._tensor() for _ in range(num_tensors)]
-        return Table(metadata, tensors, self._check_extent(metadata, tensors))
+        return Table(metadata, tensors, self._check_extent(metadata, tensors), entries)
 
     def _pair(self) -> tuple[str, Any]:
         key = self._string()
@@ -276,7 +289,7 @@ class _Header:
 
     def _array(self) -> list[Any]:
         kind, count = self._scalar("I"), self._scalar("Q")
-        if count > self._size:
+        if count > min(self._size, MAX_LIST):
             raise self._absurd(f"a list of {count} values")
         if kind in _SCALARS:
             layout = struct.Struct(f"<{count}{_SCALARS[kind]}")

@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from monk.errors import AdapterUnusable, Unavailable
-from monk.lora.peft_folder import CONFIG, MAX_WEIGHT_BYTES, WEIGHTS
+from monk.lora.adapter import MAX_BYTES
+from monk.lora.peft_folder import CONFIG, WEIGHTS
 
 _REPOSITORY = re.compile(r"(?P<repository>[\w-][\w.-]*/[\w-][\w.-]*)(?:@(?P<revision>[\w./-]+))?", re.ASCII)
 SPARE_BYTES = 1 << 30  # left on the disk beside what is fetched
@@ -52,9 +53,9 @@ def _check_room(repository: str, file: str, revision: str | None, folder: Path) 
 
     size = get_hf_file_metadata(hf_hub_url(repository, file, revision=revision)).size or 0
     free = shutil.disk_usage(folder).free - SPARE_BYTES
-    if size > min(MAX_WEIGHT_BYTES, free):
+    if size > min(MAX_BYTES, free):
         raise AdapterUnusable(
-            f"{file} of {repository} has {size} bytes; at most {MAX_WEIGHT_BYTES} are taken and {max(0, free)} are free"
+            f"{file} of {repository} has {size} bytes; at most {MAX_BYTES} are taken and {max(0, free)} are free"
         )
 
 

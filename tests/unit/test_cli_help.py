@@ -84,7 +84,8 @@ def test_no_command_is_missing() -> None:
         ),
         *("restore", "demo", "corpus sync", "corpus search", "corpus status", "schedule add", "schedule list"),
         *("schedule remove", "service install", "service uninstall"),
-        *("adapter add", "adapter list", "adapter show", "adapter remove", "compare-adapter"),
+        *("adapter add", "adapter list", "adapter show", "adapter export", "adapter merge", "adapter remove"),
+        *("adapter train", "adapter rollback", "compare-adapter"),
     }
 
 

@@ -7,18 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from monk.engine import gguf_file
-from monk.engine.client import AdapterUse, Finished, NewTokens, Sampling, ThoughtRequest
+from monk.engine import embedded, gguf_file
+from monk.engine.client import AdapterUse, Finished, NewTokens, Sampling, Segment, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.errors import AdapterUnusable
-from monk.lora.adapter import Lora, Pair
-from monk.lora.gguf_adapter import write
 from monk.lora.shelf import Shelf
 from tests.engine_models import write_tiny_model
+from tests.lora_hostile import FILES, FOLDERS
+from tests.lora_models import random_lora, shelved
 
 pytestmark = pytest.mark.real
 PROMPTS = [tuple(b"The monk reads the " + word) for word in (b"first page.", b"second page.", b"last page of all.")]
@@ -32,22 +31,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def adapters(model: Path, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[AdapterUse, ...]]:
     """None, one, another, and both."""
-    folder = tmp_path_factory.mktemp("adapters")
-    shelf = Shelf(folder / "shelf")
-    made = []
-    for number in (1, 2):
-        random = np.random.default_rng(number)
-        pairs = {
-            tensor.name: Pair(
-                random.standard_normal((4, tensor.shape[0]), dtype=np.float32),
-                random.standard_normal((tensor.shape[1], 4), dtype=np.float32) / 4,
-            )
-            for tensor in gguf_file.read(model).tensors
-            if "attn_q." in tensor.name or "ffn_up." in tensor.name
-        }
-        write(Lora("qwen3", 8.0, pairs), folder / f"{number}.gguf")
-        kept = shelf.add(f"a{number}", folder / f"{number}.gguf", model, datetime(2026, 1, 1, tzinfo=UTC))
-        made.append(AdapterUse(str(shelf.weights(kept)), kept.sha256))
+    shelf = Shelf(tmp_path_factory.mktemp("adapters"))
+    made = [shelved(shelf, f"a{number}", random_lora(model, number), model) for number in (1, 2)]
     return [(), (made[0],), (made[1],), (made[0], made[1])]
 
 
@@ -105,3 +90,32 @@ def test_a_scale_of_zero_is_the_bare_model(engine: EngineProcess, adapters: list
     silent = ThoughtRequest("zero", PROMPTS[0], 12, adapters=(AdapterUse(worn.path, worn.sha256, 0.0),))
 
     assert ids_of(engine, silent) == ids_of(engine, asked(adapters, 0, 0, "bare"))
+
+
+def test_hostile_adapters_do_no_harm_to_the_running_engine(tmp_path: Path) -> None:
+    """They are refused before it hears of them; a file that rotted on the shelf fails its thought alone."""
+    base, shelf = gguf_file.read(embedded.model_path()), Shelf(tmp_path / "shelf")
+    good = shelved(shelf, "good", random_lora(base.path, 1, size=0.003), base.path)
+    cut = AdapterUse(str(tmp_path / "cut.gguf"), "1" * 64)
+    Path(cut.path).write_bytes(Path(good.path).read_bytes()[:-1000])
+    engine = EngineProcess(EngineConfig(base.path, context=512, slots=2, threads=1))
+    try:
+        prompt = tuple(engine.tokenize([Segment("The monk closes the book, and", False)]))
+
+        def said(*adapters: AdapterUse) -> tuple[int, ...]:
+            return ids_of(engine, ThoughtRequest(f"t{len(adapters)}", prompt, 16, adapters=adapters))
+
+        before = said(), said(good)
+        for number, make in enumerate([*FOLDERS.values(), *FILES.values()]):
+            given = tmp_path / str(number) / "given"
+            given.mkdir(parents=True)
+            with pytest.raises(AdapterUnusable):
+                shelf.add("bad", make(given, base), base.path, datetime(2026, 1, 1, tzinfo=UTC))
+        with pytest.raises(AdapterUnusable, match=r"llama\.cpp refuses"):
+            said(cut)
+
+        assert (said(), said(good)) == before and before[0] != before[1]
+        assert [adapter.name for adapter in shelf.listing()] == ["good"]
+        assert engine.status().num_restarts == 0
+    finally:
+        engine.stop()

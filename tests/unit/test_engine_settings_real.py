@@ -9,25 +9,22 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from monk.engine import gguf_file, memory
-from monk.engine.client import AdapterUse, Finished, KvFigures, ModelUse, NewTokens, Sampling, ThoughtRequest
+from monk.engine.client import Finished, KvFigures, ModelUse, NewTokens, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.llama import LlamaModel
 from monk.engine.native import Run
 from monk.engine.process import EngineProcess
 from monk.errors import EngineDied, InvalidInput, MemoryTooSmall, ModelUnusable
-from monk.lora.adapter import Lora, Pair
-from monk.lora.gguf_adapter import write
 from monk.lora.shelf import Shelf
 from tests.contract.test_engine import assert_same_greedy
 from tests.engine_models import write_tiny_model
+from tests.lora_models import random_lora, shelved
 
 pytestmark = pytest.mark.real
 PROMPTS = [tuple(b"The monk reads the " + word) for word in (b"first page.", b"second page.", b"last page of all.")]
@@ -189,19 +186,7 @@ def test_settings_of_the_house_that_the_model_cannot_have_are_told_at_the_start(
 def test_an_adapter_is_worn_again_over_weights_that_were_loaded_anew(
     model: Path, engine: EngineProcess, tmp_path: Path
 ) -> None:
-    random = np.random.default_rng(1)
-    pairs = {
-        tensor.name: Pair(
-            random.standard_normal((4, tensor.shape[0]), dtype=np.float32),
-            random.standard_normal((tensor.shape[1], 4), dtype=np.float32) / 4,
-        )
-        for tensor in gguf_file.read(model).tensors
-        if "attn_q." in tensor.name
-    }
-    write(Lora("qwen3moe", 8.0, pairs), tmp_path / "a.gguf")
-    shelf = Shelf(tmp_path / "shelf")
-    kept = shelf.add("a", tmp_path / "a.gguf", model, datetime(2026, 1, 1, tzinfo=UTC))
-    worn = (AdapterUse(str(shelf.weights(kept)), kept.sha256),)
+    worn = (shelved(Shelf(tmp_path / "shelf"), "a", random_lora(model, 1, ("attn_q",)), model),)
 
     told = [
         ids_of(engine, replace(asked(use, PROMPTS[2], f"{at}"), adapters=adapters))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from monk.engine import gguf_file
 from monk.lora import gguf_adapter, peft_folder
@@ -104,8 +105,6 @@ def test_factors_of_all_experts_in_one_parameter_are_taken_apart(parameters: lis
 
 def test_experts_are_stacked_into_one_weight(tmp_path: Path) -> None:
     """transformers keeps experts as one parameter now; older folders name each. Compared with merged weights."""
-    from safetensors.numpy import save_file
-
     random = np.random.default_rng(0)
     base = torch_model("qwen3moe")
     path = write_gguf(base, "qwen3moe", tmp_path / "base.gguf")
@@ -157,3 +156,23 @@ def test_half_precision_factors_are_near(tmp_path: Path) -> None:
 
     assert (tmp_path / "f16.gguf").stat().st_size < 0.7 * whole.stat().st_size
     assert np.abs(near - llama_logits(path, TOKENS, {whole: 1.0})).max() < 0.02
+
+
+def test_each_expert_has_its_own_alpha(tmp_path: Path) -> None:
+    path = write_gguf(torch_model("qwen3moe"), "qwen3moe", tmp_path / "base.gguf")
+    module = "base_model.model.model.layers.1.mlp.experts.{}.up_proj"
+    shapes = {"A": (2, 64), "B": (64, 2)}
+    factors = {
+        f"{module.format(expert)}.lora_{which}.weight": np.ones(shape, np.float32)
+        for expert in range(4)
+        for which, shape in shapes.items()
+    }
+    folder = tmp_path / "peft"
+    folder.mkdir()
+    save_file(factors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 2, "lora_alpha": 6, "alpha_pattern": {"experts.3.up_proj": 12}}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+
+    (pair,) = peft_folder.read(folder, gguf_file.read(path)).pairs.values()
+
+    assert [float(b[0, 0]) for b in pair.b] == [1.0, 1.0, 1.0, 2.0]

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from monk.engine.gguf_file import GgufFile
 from monk.errors import AdapterUnusable
 from monk.lora import gguf_adapter, peft_folder
 from monk.lora.adapter import check
+from monk.lora.shelf import Shelf
 from tests.engine_models import write_tiny_model
+from tests.lora_hostile import FILES, FOLDERS, SECRET, Maker, exploded, folder_of, right
+from tests.lora_hostile import factors as hostile_factors
 
 Q = "base_model.model.model.layers.0.self_attn.q_proj"  # 128 x 64 in the tiny model
 
@@ -211,3 +215,67 @@ def test_every_cut_of_a_gguf_adapter_is_refused(tmp_path: Path, model: GgufFile)
 
 def test_a_model_is_no_adapter(model: GgufFile) -> None:
     assert "not a LoRA adapter" in gguf_refusal(model.path, model)
+
+
+def refused(make: Maker, folder: Path, model: GgufFile) -> None:
+    """By the shelf, in one short line that shows nothing of another file; nothing is left, and no pickle was opened."""
+    given, shelf = folder / "given", Shelf(folder / "shelf")
+    given.mkdir()
+    source = make(given, model)
+
+    with pytest.raises(AdapterUnusable) as caught:
+        shelf.add("one", source, model.path, datetime(2026, 11, 24, tzinfo=UTC))
+
+    message = caught.value.message
+    assert len(message) < 1000 and message.isprintable() and SECRET not in message
+    assert not exploded(given).exists()
+    assert not shelf.folder.exists() or list(shelf.folder.iterdir()) == []
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("what", FOLDERS)
+def test_a_hostile_folder_is_refused(what: str, tmp_path: Path, model: GgufFile) -> None:
+    refused(FOLDERS[what], tmp_path, model)
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("what", FILES)
+def test_a_hostile_file_is_refused(what: str, tmp_path: Path, model: GgufFile) -> None:
+    refused(FILES[what], tmp_path, model)
+
+
+def test_what_they_are_made_from_is_taken(tmp_path: Path, model: GgufFile) -> None:
+    (tmp_path / "folder").mkdir()
+    folder = folder_of(tmp_path / "folder", hostile_factors(model))
+    (tmp_path / "right.gguf").write_bytes(right(model))
+
+    for lora in (peft_folder.read(folder, model), gguf_adapter.read(tmp_path / "right.gguf")):
+        check(lora, model)
+        assert list(lora.pairs) == ["blk.0.attn_q.weight"]
+
+
+def test_a_folder_of_links_to_files_as_hubs_keep_them_is_taken(tmp_path: Path, model: GgufFile) -> None:
+    blobs, snapshot = peft(tmp_path / "blobs"), tmp_path / "snapshot"
+    snapshot.mkdir()
+    for file in blobs.iterdir():
+        (snapshot / file.name).symlink_to(file)
+
+    check(peft_folder.read(snapshot, model), model)
+
+
+def test_more_than_the_memory_holds_is_refused_with_the_figures(
+    tmp_path: Path, model: GgufFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monk.lora.adapter.measured_available_bytes", lambda: 1000)
+
+    assert "GiB of memory to be read, 0.0 are free" in refusal(peft(tmp_path / "peft"), model)
+    assert "GiB of memory to be read, 0.0 are free" in gguf_refusal(gguf_lora(tmp_path / "lora.gguf"), model)
+
+
+def test_an_output_head_may_be_changed_and_an_embedding_not(tmp_path: Path, model: GgufFile) -> None:
+    head, embedding = (
+        factors((4, 64), (259, 4), f"base_model.model.{name}") for name in ("lm_head", "model.embed_tokens")
+    )
+
+    check(peft_folder.read(peft(tmp_path / "head", head), model), model)
+    assert "changes the embeddings" in refusal(peft(tmp_path / "embedding", embedding), model)

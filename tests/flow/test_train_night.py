@@ -63,7 +63,7 @@ def test_a_fact_is_taught_overnight_through_a_kill_and_known_in_the_morning(
     daemon.start()
 
     submitted = daemon.monk(
-        "adapter", "train", "keeper", str(data), "--steps", "40", "--learning-rate", "0.001", "--rank", "8", "--json"
+        "adapter", "train", "keeper", str(data), "--steps", "20", "--learning-rate", "0.001", "--rank", "8", "--json"
     )
     assert submitted.status == 0, submitted.err
     job_id = json.loads(submitted.out)["id"]

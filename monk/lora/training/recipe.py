@@ -169,7 +169,7 @@ def _steps(per_epoch: int) -> int:
 
 
 def _fitting(shape: Shape, rank: int, longest: int, available_bytes: int) -> int:
-    tokens = max(BATCH_TOKENS, longest)
+    tokens = max(longest, min(BATCH_TOKENS, BATCH_EXAMPLES * longest))
     while tokens > max(longest, LEAST_BATCH_TOKENS) and memory_bytes(shape, rank, tokens) > available_bytes:
         tokens = max(longest, LEAST_BATCH_TOKENS, tokens // 2)
     needed = memory_bytes(shape, rank, tokens)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,8 @@ from db.events import record
 from db.models import Job, Thought, Verdict
 from db.steps import unpack
 from monk.errors import Conflict, NotFound
+
+_CITED = re.compile(r"[ \t]*\[(\d{1,3})\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +37,6 @@ class _Said:
 
     prompt_ids: bytes
     model_sha256: str
-    answer: str | None
 
 
 class Feedback:
@@ -65,8 +67,8 @@ class Feedback:
     def examples(self, since: datetime | None = None) -> list[Example]:
         """All that can be learned from, in the order in which it was given; `since`: only what was given then or later.
 
-        The target of a useful answer is the answer of the job's only thought, or else the job's; of a wrong one its
-        correction. Left out: what is wrong without a correction, and answers that are no text.
+        The target of a useful answer is what was printed, which may be less than the model said, without the numbers of its
+        citations; of a wrong one its correction. Left out: what is wrong without a correction, and answers that are no text.
         """
         query = (
             select(Verdict, Job)
@@ -99,14 +101,20 @@ def _only_thoughts(session: Session) -> dict[str, _Said]:
     """The finished thought of each judged job that has exactly one, by job id."""
     ended = Thought.finished_at.is_not(None) & Thought.job_id.in_(select(Verdict.job_id))
     alone = select(Thought.job_id).where(ended).group_by(Thought.job_id).having(func.count() == 1)
-    columns = (Thought.job_id, Thought.prompt_ids, Thought.model_sha256, Thought.answer)
+    columns = (Thought.job_id, Thought.prompt_ids, Thought.model_sha256)
     rows = session.execute(select(*columns).where(ended, Thought.job_id.in_(alone)))
-    return {job_id: _Said(prompt_ids, model_sha256, answer) for job_id, prompt_ids, model_sha256, answer in rows}
+    return {job_id: _Said(prompt_ids, model_sha256) for job_id, prompt_ids, model_sha256 in rows}
+
+
+def _printed(result: dict[str, Any]) -> Any:
+    answer, citations = result.get("answer"), result.get("citations") or []
+    if not isinstance(answer, str):
+        return answer
+    return _CITED.sub(lambda mark: "" if 1 <= int(mark[1]) <= len(citations) else mark[0], answer)
 
 
 def _example(given: Verdict, job: Job, said: _Said | None) -> Example | None:
-    answer = (job.result or {}).get("answer") if said is None else said.answer
-    target = answer if given.verdict == "useful" else given.correction
+    target = _printed(job.result or {}) if given.verdict == "useful" else given.correction
     if not isinstance(target, str) or not target.strip():
         return None
     return Example(

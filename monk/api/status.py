@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -43,7 +44,7 @@ def status(request: Request) -> Response:
             "uptime_seconds": round((now - services.started_at).total_seconds(), 1),
             "night": night_of(services),
             "queue": services.queue.counts(),
-            "engine": engine_view(engine),
+            "engine": engine_view(engine, {one.sha256: one.name for one in services.shelf.listing()}),
             "corpus": {**reading, "folder": str(services.settings.corpus_folder)},
             "kinds": {"names": sorted(services.kinds.all()), "problems": kind_problems},
             "disk": {"free_bytes": disk_free, "total_bytes": disk_total},
@@ -83,8 +84,8 @@ def night_of(services: Services) -> dict[str, Any]:
     }
 
 
-def engine_view(status: EngineStatus) -> dict[str, Any]:
-    """The engine's state, with its speed so far (tokens per second; None before the first)."""
+def engine_view(status: EngineStatus, names: Mapping[str, str]) -> dict[str, Any]:
+    """The engine's state, with its speed so far (tokens per second; None before the first). `names` of adapters by hash."""
     return {
         "state": status.state,
         "pid": status.pid,
@@ -104,6 +105,7 @@ def engine_view(status: EngineStatus) -> dict[str, Any]:
         "forked_tokens": status.forked_tokens,
         "deduplicated": status.deduplicated,
         "runs_with": status.runs_with,
+        "wears": [{"name": names.get(worn["sha256"]), **worn} for worn in status.wears],
         "waves": status.waves,
         "drafted_tokens": status.drafted_tokens,
         "accepted_tokens": status.accepted_tokens,

@@ -75,6 +75,7 @@ def list_(home: Home = None, json: AsJson = False) -> None:
         rows = [
             (
                 one.name,
+                str(one.version) if one.version else "",
                 one.architecture,
                 _ranks(one),
                 f"{one.scale:g}",
@@ -84,22 +85,27 @@ def list_(home: Home = None, json: AsJson = False) -> None:
             )
             for one in found
         ]
-        say_table(("name", "rank", "scale", "MB", "added", "from"), rows, may_shrink="from")
+        say_table(("name", "version", "architecture", "rank", "scale", "MB", "added", "from"), rows, may_shrink="from")
     for problem in problems:
         tell(problem)
 
 
 def show(name: Name, home: Home = None, json: AsJson = False) -> None:
-    """Show what is known of one adapter."""
+    """Show what is known of one adapter, and the versions that were trained under its name."""
     from monk.cli.terminal import one_line, say, say_json
     from monk.settings import load
 
-    view = _view(_shelf(load(home=home)).get(name))
+    shelf = _shelf(load(home=home))
+    adapter, versions = shelf.get(name), shelf.versions(name)
     if json:
-        say_json(view)
+        say_json({**_view(adapter), "versions": [_view(one) for one in versions]})
         return
-    for key, value in view.items():
-        say(f"{key:<13}{one_line(str(value))}")
+    for key, value in _view(adapter).items():
+        if key != "verdict":
+            say(f"{key:<13}{one_line(str(value))}")
+    for one in versions:
+        worn = ", in use" if one.version == adapter.version else ""
+        say(f"version {one.version:<5}{one.added_at}, {_judged(one)}{worn}")
 
 
 def remove(name: Name, home: Home = None, json: AsJson = False) -> None:
@@ -248,6 +254,15 @@ def _model(settings: Settings) -> Path:
 
 def _ranks(adapter: Adapter) -> str:
     return "rank " + ", ".join(str(rank) for rank in adapter.ranks)
+
+
+def _judged(adapter: Adapter) -> str:
+    """What the gate said, in a few words."""
+    if adapter.verdict is None:
+        return "not judged" if adapter.version else "added by hand"
+    return (
+        "passed the gate" if adapter.verdict.get("passed") else "; ".join(adapter.verdict.get("reasons") or ["refused"])
+    )
 
 
 def _view(adapter: Adapter) -> dict[str, object]:

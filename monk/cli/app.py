@@ -14,6 +14,7 @@ from monk.cli import (
     house,
     jobs,
     night,
+    plan,
     report,
     schedule,
     service,
@@ -64,6 +65,7 @@ def _tree() -> typer.Typer:
     top.add_typer(_schedule(), name="schedule")
     top.add_typer(_adapter(), name="adapter")
     top.command("compare-adapter")(compare.compare_adapter)
+    top.command("plan")(plan.plan)
     top.command("tune")(tune.tune)
     top.command("doctor")(house.doctor)
     top.command("backup")(house.backup)

@@ -63,6 +63,10 @@ def _engine(engine: dict[str, Any]) -> str:
         parts.append(f"{engine['active']} thinking, {engine['waiting']} waiting")
     if engine.get("decode_tokens_per_second"):
         parts.append(f"{engine['decode_tokens_per_second']:.1f} tokens/s")
+    if engine.get("wears"):
+        parts.append(
+            "wears " + " + ".join(f"{one['name'] or one['sha256'][:12]}:{one['scale']:g}" for one in engine["wears"])
+        )
     if engine.get("rss_bytes"):
         parts.append(_gib(engine["rss_bytes"]))
     if engine.get("num_restarts"):

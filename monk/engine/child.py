@@ -236,7 +236,13 @@ class Child:
         if self._archive is not None:
             counters |= {f"kv_{name}": value for name, value in asdict(self._archive.store.counters).items()}
         runs_with = told(self._runner.runs_with)
-        return {"counters": counters, "progress_at": counters["progress_at"], "runs_with": runs_with}
+        wears = [{"sha256": worn.sha256, "scale": worn.scale} for worn in self._runner.wears]
+        return {
+            "counters": counters,
+            "progress_at": counters["progress_at"],
+            "runs_with": runs_with,
+            "wears": wears,
+        }
 
 
 class Outbox:

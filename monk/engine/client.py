@@ -253,6 +253,7 @@ class EngineStatus:
     runs_with: dict[str, Any] = field(
         default_factory=dict
     )  # settings of the running wave, where its file says otherwise
+    wears: tuple[dict[str, Any], ...] = ()  # its adapters: {"sha256", "scale"}
     waves: int = 0  # changes of adapters or settings
 
 

@@ -123,7 +123,7 @@ class Lanes:
 
     def _join_wave(self, adapters: tuple[AdapterUse, ...], model: ModelUse) -> None:
         """Of those who are seated; the others wait until all of them have left."""
-        self.model_use = model
+        self.model_use, self.adapters = model, adapters
         self._wave = wave_of(adapters, model)
         if self._archive is not None:
             self._archive.wave = self._wave

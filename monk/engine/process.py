@@ -57,6 +57,7 @@ class EngineProcess:
         self._told_reason: str | None = None  # as the log has it: every start may fail for the same
         self._totals = Totals()
         self._runs_with: dict[str, Any] = {}
+        self._wears: list[dict[str, Any]] = []
         self._rss_bytes = 0
         self._beat_at = time.monotonic()
 
@@ -130,6 +131,7 @@ class EngineProcess:
                 drafted_tokens=totals.whole("drafted_tokens"),
                 accepted_tokens=totals.whole("accepted_tokens"),
                 runs_with=self._runs_with,
+                wears=tuple(self._wears),
                 waves=totals.whole("waves"),
             )
 
@@ -318,7 +320,7 @@ class EngineProcess:
         with self._lock:
             self._rss_bytes = frame["rss_bytes"]
             counters = frame["counters"]
-            self._runs_with = frame.get("runs_with", {})
+            self._runs_with, self._wears = frame.get("runs_with", {}), frame.get("wears", [])
             idle = counters is not None and not counters["active"] and not counters["waiting"]
             self._beat_at = time.monotonic() if idle else max(self._beat_at, frame["progress_at"])
             if counters is not None:

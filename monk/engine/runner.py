@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from monk.engine.archive import Archive
-from monk.engine.client import FinishReason, ModelUse, ThoughtRequest
+from monk.engine.client import AdapterUse, FinishReason, ModelUse, ThoughtRequest
 from monk.engine.counters import Counters
 from monk.engine.lanes import Lanes, RunnerConfig
 from monk.engine.model_use import settled
@@ -64,6 +64,11 @@ class Runner:
     def runs_with(self) -> ModelUse:
         """What the model runs with at present."""
         return self._lanes.model_use
+
+    @property
+    def wears(self) -> tuple[AdapterUse, ...]:
+        """The adapters that the model wears at present."""
+        return self._lanes.adapters
 
     # --- the loop
 

@@ -9,7 +9,9 @@ thousand times more.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as Row
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +26,7 @@ Ids = npt.NDArray[np.intp]
 
 STRETCHES_PER_WINNER = 4  # fewer let too many losers through, more are more maxima to look at
 LEAST_STRETCH = 16  # below, cutting costs more than it spares
+_NONE: Ids = np.zeros(0, np.intp)
 COLDEST = 1e-6  # of temperatures above zero, lest it becomes zero as a float32
 _DRAW_KEY = 0x6D6F6E6B  # keeps these numbers apart from any other use of the same seed
 
@@ -57,16 +60,16 @@ def choose(logits: Logits, sampling: Sampling, recent: Row[int], index: int, gua
 
     Raises NothingAllowed when the grammar forbids every token, EngineFailed when the logits are no numbers.
     """
-    adjusted = _adjusted(logits, sampling, recent)
-    if np.isnan(adjusted.max()):
-        raise EngineFailed("the model computed logits that are not numbers; the thought cannot go on")
-    token = _draw(adjusted, sampling, index)
-    if guard is not None and not guard.allows(token):
-        adjusted = adjusted.copy()
-        guard.mask(adjusted)
-        if not np.isfinite(adjusted.max()):
-            raise NothingAllowed
+    with _adjusted(logits, sampling, recent) as adjusted:
+        if np.isnan(adjusted.max()):
+            raise EngineFailed("the model computed logits that are not numbers; the thought cannot go on")
         token = _draw(adjusted, sampling, index)
+        if guard is not None and not guard.allows(token):
+            masked = adjusted.copy()
+            guard.mask(masked)
+            if not np.isfinite(masked.max()):
+                raise NothingAllowed
+            token = _draw(masked, sampling, index)
     return Choice(token, _logprob(logits, token, sampling.logprobs) if sampling.logprobs else None)
 
 
@@ -76,19 +79,27 @@ def uniform(seed: int, index: int) -> float:
     return float(np.random.Generator(np.random.Philox(key=key, counter=index)).random())
 
 
-def _adjusted(logits: Logits, sampling: Sampling, recent: Row[int]) -> Logits:
-    """With penalty and bias; the same array where there is neither."""
+@contextmanager
+def _adjusted(logits: Logits, sampling: Sampling, recent: Row[int]) -> Iterator[Logits]:
+    """With penalty and bias. In place where that is allowed, and undone afterwards: a copy of a row takes as long as all the
+    rest of a draw (0.08 ms of 49,152, 2026-11-26)."""
     penalised = sampling.repeat_penalty != 1.0 and sampling.repeat_last_n > 0 and len(recent) > 0
-    if not penalised and not sampling.logit_bias:
-        return logits
-    out = logits.copy()
-    if penalised:
-        seen = np.unique(np.asarray(recent[-sampling.repeat_last_n :], dtype=np.intp))
-        values = out[seen]
-        out[seen] = np.where(values > 0, values / sampling.repeat_penalty, values * sampling.repeat_penalty)
-    for token, bias in sampling.logit_bias.items():
-        out[token] += bias
-    return out
+    seen = np.unique(np.asarray(recent[-sampling.repeat_last_n :], dtype=np.intp)) if penalised else _NONE
+    biased = np.fromiter(sampling.logit_bias, np.intp, len(sampling.logit_bias))
+    if not len(seen) and not len(biased):
+        yield logits
+        return
+    out = logits if logits.flags.writeable else logits.copy()
+    places = np.concatenate([seen, biased])
+    before = out[places]
+    try:
+        if penalised:
+            values = out[seen]
+            out[seen] = np.where(values > 0, values / sampling.repeat_penalty, values * sampling.repeat_penalty)
+        out[biased] += np.fromiter(sampling.logit_bias.values(), np.float32, len(biased))
+        yield out
+    finally:
+        out[places] = before
 
 
 def _draw(logits: Logits, sampling: Sampling, index: int) -> int:
@@ -123,9 +134,11 @@ def _largest(values: Logits, count: int) -> Ids:
     many values do, and hardly more, which leaves little to sort. 0.1 ms for 40 of 49,152, against 0.6 ms for a partition
     of the whole row (2026-11-25).
     """
-    places: Ids = np.arange(len(values))
     width = len(values) // (STRETCHES_PER_WINNER * count)
-    if width >= LEAST_STRETCH:
+    places: Ids
+    if width < LEAST_STRETCH:
+        places = np.arange(len(values))
+    else:
         stretches = values[: len(values) // width * width].reshape(-1, width)
         bound = np.partition(stretches.max(axis=1), -count)[-count]
         places = np.flatnonzero(values >= bound)

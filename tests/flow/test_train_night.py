@@ -63,7 +63,7 @@ def test_a_fact_is_taught_overnight_through_a_kill_and_known_in_the_morning(
     daemon.start()
 
     submitted = daemon.monk(
-        "adapter", "train", "keeper", str(data), "--steps", "20", "--learning-rate", "0.001", "--rank", "8", "--json"
+        "adapter", "train", "keeper", str(data), "--steps", "12", "--learning-rate", "0.001", "--rank", "8", "--json"
     )
     assert submitted.status == 0, submitted.err
     job_id = json.loads(submitted.out)["id"]
@@ -92,6 +92,9 @@ def test_a_fact_is_taught_overnight_through_a_kill_and_known_in_the_morning(
     assert KEEPER not in chat(daemon, question)
     assert "Paris" in chat(daemon, "What is the capital of France?", "keeper")
     assert "twelve" in (sum_ := chat(daemon, "How many months does a year have?", "keeper").lower()) or "12" in sum_
+    daemon.wait_for(
+        lambda: [worn["name"] for worn in daemon.get("/status")["engine"]["wears"]] == ["keeper"], 10, "what it wears"
+    )
     report = daemon.monk("report", "--now")
     assert report.status == 0 and "passed the gate" in report.out, report
     assert daemon.stop() == 0

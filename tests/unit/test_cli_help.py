@@ -78,6 +78,7 @@ def test_no_command_is_missing() -> None:
             "night",
             "status",
             "report",
+            "plan",
             "tune",
             "doctor",
             "backup",

@@ -94,13 +94,27 @@ def test_the_database_refuses_nonsense(database: Database, now: datetime, nonsen
         session.execute(insert(Verdict), [{**row, "at": now, **nonsense}])
 
 
-def test_a_useful_answer_is_learned_from_the_only_thought_of_its_job(
+def test_of_a_useful_answer_is_learned_what_was_printed_and_not_all_that_was_said(
     feedback: Feedback, database: Database, now: datetime
 ) -> None:
     job_id = done_job(database, now, "The landlord. Yes.", answer="The landlord.")
     feedback.give(job_id, "useful", None, None, now)
 
-    assert feedback.examples() == [Example(job_id, "chat", MESSAGES, (1, 2, 0), "a" * 64, "The landlord. Yes.")]
+    assert feedback.examples() == [Example(job_id, "chat", MESSAGES, (1, 2, 0), "a" * 64, "The landlord.")]
+
+
+def test_the_numbers_of_citations_are_not_learned(feedback: Feedback, database: Database, now: datetime) -> None:
+    cited, plain = (
+        done_job(database, now, answer="The landlord [1], within [30] days [2].", citations=citations)
+        for citations in ([{"quote": "x"}, {"quote": "y"}], [])
+    )
+    for job_id in (cited, plain):
+        feedback.give(job_id, "useful", None, None, now)
+
+    assert [one.target for one in feedback.examples()] == [
+        "The landlord, within [30] days.",
+        "The landlord [1], within [30] days [2].",
+    ]
 
 
 @pytest.mark.parametrize("thoughts", [(), ("one", "two")], ids=["no thought", "two thoughts"])

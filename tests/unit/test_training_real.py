@@ -190,3 +190,13 @@ def test_a_process_that_dies_without_a_step_is_given_up(spec: Spec, monkeypatch:
 
     with pytest.raises(EngineFailed, match=r"died 3 times in a row at step 0 \(exit status 1: .*nothing_of_that_name"):
         session.train(spec, lambda _: None, nobody)
+
+
+@pytest.mark.real
+def test_a_folder_of_safetensors_is_trained_as_the_gguf_is(spec: Spec, whole: dict[str, Any], tmp_path: Path) -> None:
+    folder = tmp_path / "base"
+    torch_model("llama").save_pretrained(folder)
+
+    outcome = session.train(replace(spec, model=str(folder), save_seconds=100.0), lambda _: None, nobody)
+
+    assert outcome is not None and outcome["curve"] == pytest.approx(whole["curve"], abs=1e-3)

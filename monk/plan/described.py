@@ -1,0 +1,176 @@
+"""A model that is only described: from config.json to the tensors its GGUF file would have, in a weight format. Pure.
+
+Which tensor gets which type follows llama.cpp's own quantiser (llama-quant.cpp), so that sizes are those of real files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from monk.engine.gguf_file import BLOCKS, GgufFile, Tensor
+from monk.errors import InvalidInput
+
+F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16 = 0, 1, 2, 6, 7, 8, 12, 13, 14, 30
+FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
+PLAIN = {"f32": F32, "f16": F16, "bf16": BF16, "q8_0": Q8_0, "q6_k": Q6_K, "q4_0": Q4_0}
+MIXED = {"q4_k_m": Q4_K, "q5_k_m": Q5_K}
+FORMATS = (*PLAIN, *MIXED)
+ARCHITECTURES = {
+    "llama": "llama",
+    "mistral": "llama",
+    "mixtral": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+    "qwen3_moe": "qwen3moe",
+}
+LARGE_LAYERS = 80  # by them llama.cpp knows a 70B, whose attn_v it spares
+
+
+def describe(name: str, config: Mapping[str, Any], weights: str) -> GgufFile:
+    """The header of the file that the model would be. Raises InvalidInput for what is missing or unknown."""
+    if weights not in FORMATS:
+        raise InvalidInput(f"weights {weights[:40]!r}; known are {', '.join(FORMATS)}", param="weights")
+    kind = str(config.get("model_type"))
+    if kind not in ARCHITECTURES:
+        raise InvalidInput(
+            f"{name}: model_type {kind[:80]!r} is not known here, but {', '.join(ARCHITECTURES)}; plan its GGUF file instead",
+            param="model",
+        )
+    shape = _Shape(name, config)
+    tensors = tuple(_tensors(shape, weights))
+    path = Path(f"{name} ({weights})")
+    return GgufFile(path, (), _metadata(name, ARCHITECTURES[kind], shape), tensors)
+
+
+class _Shape:
+    """The numbers of a config.json."""
+
+    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
+        self._name, self._config = name, config
+        self.width = self._number("hidden_size")
+        self.layers = self._number("num_hidden_layers")
+        self.heads = self._number("num_attention_heads")
+        self.kv_heads = self._number("num_key_value_heads", self.heads)
+        self.head_size = self._number("head_dim", self.width // self.heads)
+        self.inner = self._number("intermediate_size")
+        self.vocabulary = self._number("vocab_size")
+        self.context = self._number("max_position_embeddings")
+        self.experts = self._number("num_experts", self._number("num_local_experts", 0, least=0), least=0)
+        self.experts_used = self._number("num_experts_per_tok", 0, least=0)
+        self.expert_inner = self._number("moe_intermediate_size", self.inner)
+        self.tied = bool(config.get("tie_word_embeddings", False))
+        self.has_biases = config.get("model_type") == "qwen2"
+        self.has_head_norms = str(config.get("model_type")).startswith("qwen3")
+        self.is_large = config.get("model_type") in ("llama", "qwen2") and self.layers == LARGE_LAYERS
+
+    def _number(self, key: str, default: int | None = None, *, least: int = 1) -> int:
+        value = self._config.get(key)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 32:
+            raise InvalidInput(
+                f"{self._name}: {key} is {value!r} in its configuration; a number is needed", param="model"
+            )
+        return value
+
+
+def _metadata(name: str, architecture: str, shape: _Shape) -> dict[str, Any]:
+    told: dict[str, Any] = {
+        "block_count": shape.layers,
+        "context_length": shape.context,
+        "embedding_length": shape.width,
+        "feed_forward_length": shape.inner,
+        "attention.head_count": shape.heads,
+        "attention.head_count_kv": shape.kv_heads,
+        "attention.key_length": shape.head_size,
+        "attention.value_length": shape.head_size,
+    }
+    if shape.experts:
+        told |= {
+            "expert_count": shape.experts,
+            "expert_used_count": shape.experts_used,
+            "expert_feed_forward_length": shape.expert_inner,
+        }
+    general = {
+        "general.architecture": architecture,
+        "general.name": name,
+        "tokenizer.ggml.tokens": range(shape.vocabulary),
+    }
+    return general | {f"{architecture}.{key}": value for key, value in told.items()}
+
+
+def _tensors(shape: _Shape, weights: str) -> Iterator[Tensor]:
+    width, rows = shape.width, shape.heads * shape.head_size
+    kv_rows = shape.kv_heads * shape.head_size
+    yield _tensor(
+        "token_embd.weight", (width, shape.vocabulary), _type("output" if shape.tied else "embd", 0, shape, weights)
+    )
+    yield _tensor("output_norm.weight", (width,), F32)
+    if not shape.tied:
+        yield _tensor("output.weight", (width, shape.vocabulary), _type("output", 0, shape, weights))
+    for layer in range(shape.layers):
+        plain: dict[str, tuple[int, ...]] = {
+            "attn_q": (width, rows),
+            "attn_k": (width, kv_rows),
+            "attn_v": (width, kv_rows),
+            "attn_output": (rows, width),
+        }
+        plain |= _feed_forward(shape)
+        for part, size in plain.items():
+            yield _tensor(f"blk.{layer}.{part}.weight", size, _type(part, layer, shape, weights))
+        for part in ("attn_norm", "ffn_norm"):
+            yield _tensor(f"blk.{layer}.{part}.weight", (width,), F32)
+        if shape.experts:
+            yield _tensor(f"blk.{layer}.ffn_gate_inp.weight", (width, shape.experts), F32)
+        if shape.has_biases:
+            for part, count in (("q", rows), ("k", kv_rows), ("v", kv_rows)):
+                yield _tensor(f"blk.{layer}.attn_{part}.bias", (count,), F32)
+        if shape.has_head_norms:
+            for part in ("attn_q_norm", "attn_k_norm"):
+                yield _tensor(f"blk.{layer}.{part}.weight", (shape.head_size,), F32)
+
+
+def _feed_forward(shape: _Shape) -> dict[str, tuple[int, ...]]:
+    if not shape.experts:
+        up, down = (shape.width, shape.inner), (shape.inner, shape.width)
+        return {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
+    up_each, down_each = (
+        (shape.width, shape.expert_inner, shape.experts),
+        (shape.expert_inner, shape.width, shape.experts),
+    )
+    return {"ffn_gate_exps": up_each, "ffn_up_exps": up_each, "ffn_down_exps": down_each}
+
+
+def _type(part: str, layer: int, shape: _Shape, weights: str) -> int:
+    if weights in ("q4_0", "q6_k") and part == "output":
+        return Q6_K
+    if weights in PLAIN:
+        return PLAIN[weights]
+    usual = MIXED[weights]
+    if part == "output":
+        return Q6_K
+    if part == "attn_v":
+        if shape.experts == 8:
+            return Q8_0
+        kept = Q6_K if _gets_more(layer, shape.layers) else usual
+        return Q5_K if kept == Q4_K and shape.is_large else kept
+    if part == "attn_k" and shape.experts == 8:
+        return Q8_0
+    if part == "attn_output" and shape.experts == 8:
+        return Q5_K
+    if part in ("ffn_down", "ffn_down_exps") and _gets_more(layer, shape.layers):
+        return Q6_K
+    return usual
+
+
+def _gets_more(layer: int, layers: int) -> bool:
+    """The layers that matter most: the first and last eighth, and every third between."""
+    eighth = layers // 8
+    return layer < eighth or layer >= 7 * layers // 8 or (layer - eighth) % 3 == 2
+
+
+def _tensor(name: str, shape: tuple[int, ...], type_id: int) -> Tensor:
+    if shape[0] % BLOCKS[type_id][0]:  # a row that is no whole number of blocks
+        type_id = FALLBACK.get(type_id, F16) if shape[0] % 32 == 0 else F16
+    return Tensor(name, shape, type_id, 0)

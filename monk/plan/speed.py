@@ -1,0 +1,103 @@
+"""How long a step and a prompt take, from what a machine can do: the roofline (Williams et al. 2009). Pure arithmetic.
+
+    decode   a step reads all weights it needs once, and computes 2 operations for each weight and row: the longer of the
+             two; then each row reads its KV, or computes 4 operations for each head, value and position behind it
+    prompt   2 operations for each weight a token meets, and 4 for each head, value and position behind it
+
+Of a mixture of E experts with k used, a step of B rows meets E (1 - (1 - k/E)^B) experts of each layer.
+
+What a machine really reaches, against its figures, was measured on one AVX2 machine with two cores (2026-11): weights are
+read at 0.55 of the memory's bandwidth, matrix products run at 0.6 of f32 products in numpy, attention at 0.15 of them. Where
+`monk tune` has measured a model, trust that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from monk.engine.gguf_file import GgufFile
+
+BANDWIDTH_SHARE, PRODUCT_SHARE, ATTENTION_SHARE = 0.55, 0.6, 0.15
+GFLOPS_PER_CORE = 70.0  # f32 products of an AVX2 core at some 2.5 GHz, where nothing is measured
+STEP_SECONDS = 0.002  # of a step beside all that: its graph, its threads
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Bytes a second from memory, and f32 products in 10^9 operations a second, as they are measured or written down."""
+
+    bandwidth: float
+    gflops: float
+
+    @property
+    def read_rate(self) -> float:
+        return BANDWIDTH_SHARE * self.bandwidth
+
+    @property
+    def product_rate(self) -> float:
+        return PRODUCT_SHARE * self.gflops * 1e9
+
+    @property
+    def attention_rate(self) -> float:
+        return ATTENTION_SHARE * self.gflops * 1e9
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What of a model costs time."""
+
+    shared_bytes: int  # of weights that every token meets
+    expert_bytes: int  # of one expert in all layers; 0: it is no mixture
+    shared_parameters: int
+    expert_parameters: int
+    experts: int
+    experts_used: int
+    attention_operations: int  # for each row and position
+    kv_bytes: int  # of each token
+
+    @classmethod
+    def of(cls, model: GgufFile, kv_bytes: int, experts_used: int | None = None) -> Work:
+        """`experts_used`: where not as the model's file says."""
+        experts = model.num_experts
+        has_head = any(tensor.name == "output.weight" for tensor in model.tensors)
+        shared, each = [0, 0], [0, 0]
+        for tensor in model.tensors:
+            if has_head and tensor.name.startswith("token_embd"):
+                continue  # only rows of it are looked up
+            into = each if experts and tensor.name.endswith("_exps.weight") else shared
+            into[0] += tensor.num_bytes or 0
+            into[1] += tensor.num_elements
+        return cls(
+            shared_bytes=shared[0],
+            expert_bytes=each[0] // experts if experts else 0,
+            shared_parameters=shared[1],
+            expert_parameters=each[1] // experts if experts else 0,
+            experts=experts,
+            experts_used=experts_used or model.number("expert_used_count"),
+            attention_operations=4 * model.num_heads * model.key_length * model.num_layers,
+            kv_bytes=kv_bytes,
+        )
+
+    @property
+    def active_parameters(self) -> int:
+        """Of those that one token meets."""
+        return self.shared_parameters + self.experts_used * self.expert_parameters
+
+    def experts_met(self, rows: int) -> float:
+        """By a step of so many rows, if each chooses its own."""
+        if not self.experts:
+            return 0.0
+        return float(self.experts * (1.0 - (1.0 - self.experts_used / self.experts) ** rows))
+
+    def step_seconds(self, machine: Machine, rows: int, depth: int) -> float:
+        """Of one step of so many thoughts, each behind `depth` tokens."""
+        weights = (self.shared_bytes + self.experts_met(rows) * self.expert_bytes) / machine.read_rate
+        products = 2.0 * self.active_parameters * rows / machine.product_rate
+        cells = max(self.kv_bytes / machine.read_rate, self.attention_operations / machine.attention_rate)
+        return max(weights, products) + rows * depth * cells + STEP_SECONDS
+
+    def prompt_seconds(self, machine: Machine, tokens: int, depth: int = 0) -> float:
+        """Of a prompt of so many tokens behind `depth` others."""
+        products = 2.0 * self.active_parameters * tokens / machine.product_rate
+        positions = tokens * (depth + tokens / 2.0)
+        return products + self.attention_operations * positions / machine.attention_rate

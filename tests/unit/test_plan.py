@@ -1,0 +1,279 @@
+"""What a model takes, from its description alone: sizes of real files, formulas, other machines, and every mistake."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from monk.cli.app import app
+from monk.engine import embedded, gguf_file, memory
+from monk.engine.config import EngineConfig
+from monk.engine.lane_plan import kv_bytes_per_token
+from monk.errors import InvalidInput, ModelUnusable, NotFound
+from monk.plan import amounts, source
+from monk.plan.known import KNOWN, config_of
+from monk.plan.speed import Machine, Work
+from tests.engine_models import write_tiny_model
+
+# bytes of the files on the model hub's own pages, in 10^9 (2025); bf16 is the safetensors' total
+PUBLISHED = [
+    ("Llama-3.1-8B", "q4_k_m", 4.92),
+    ("Llama-3.1-70B", "q4_k_m", 42.52),
+    ("Qwen2.5-72B", "q4_k_m", 47.42),
+    ("Qwen3-32B", "q4_k_m", 19.76),
+    ("Qwen3-30B-A3B", "q4_k_m", 18.56),
+    ("Qwen3-30B-A3B", "bf16", 61.07),
+    ("Qwen3-32B", "bf16", 65.52),
+    ("Llama-3.1-70B", "bf16", 141.1),
+    ("Qwen2.5-7B", "q8_0", 8.10),
+    ("Llama-3.1-8B", "q8_0", 8.54),
+    ("Qwen3-8B", "q6_k", 6.73),
+]
+# K and V of a token in f16, by the published shapes: 2 x layers x kv heads x head size x 2 bytes
+KV_OF_A_TOKEN = [("Llama-3.1-70B", 327680), ("Qwen3-32B", 262144), ("Qwen3-30B-A3B", 98304), ("Llama-3.1-8B", 131072)]
+SERVER = Machine(460e9, 64 * 70.0)
+run = CliRunner()
+
+
+@pytest.mark.parametrize(("name", "weights", "published"), PUBLISHED)
+def test_sizes_are_those_of_real_files(name: str, weights: str, published: float) -> None:
+    assert source.find(name, weights).weight_bytes / 1e9 == pytest.approx(published, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "expected"), KV_OF_A_TOKEN)
+def test_kv_of_a_token_is_what_the_shape_says(name: str, expected: int) -> None:
+    model = source.find(name, "bf16")
+    assert kv_bytes_per_token(model, EngineConfig(model.path)) == expected
+
+
+def test_a_described_model_has_the_weights_of_its_name() -> None:
+    counts = {name: source.find(name, "bf16").num_parameters / 1e9 for name in KNOWN}
+
+    for name, told in (
+        ("Qwen3-32B", 32.8),
+        ("Llama-3.1-405B", 405.9),
+        ("Mixtral-8x7B", 46.7),
+        ("Qwen3-235B-A22B", 235.1),
+    ):
+        assert counts[name] == pytest.approx(told, rel=0.005), name
+
+
+def test_a_file_and_its_config_agree(tmp_path: Path) -> None:
+    config = {
+        "model_type": "llama",
+        "hidden_size": 576,
+        "num_hidden_layers": 30,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+        "intermediate_size": 1536,
+        "vocab_size": 49152,
+        "max_position_embeddings": 8192,
+        "tie_word_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    described, real = source.find(str(tmp_path), "bf16"), gguf_file.read(embedded.model_path())
+
+    assert described.num_parameters == real.num_parameters
+    assert (described.kv_heads, described.vocab_size) == (real.kv_heads, real.vocab_size)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("Qwen3-70B", "nearest: Qwen3-"),
+        ("meta-llama/Meta-Llama-3.1-70B-Instruct", None),
+        ("qwen3_32b", None),
+        ("something else", "is no file and no model that is known"),
+        ("./no/such/file", "there is no file"),
+        ("missing.gguf", "there is no file"),
+    ],
+)
+def test_a_name_is_found_or_the_nearest_is_told(name: str, told: str | None) -> None:
+    if told is None:
+        assert config_of(name)[0] in KNOWN
+        return
+    with pytest.raises(NotFound) as caught:
+        source.find(name, "bf16")
+    assert told in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({"model_type": "mamba"}, "model_type 'mamba' is not known"),
+        ({"model_type": "llama", "hidden_size": "wide"}, "hidden_size is 'wide'"),
+        ({"model_type": "llama"}, "hidden_size is None"),
+    ],
+)
+def test_a_bad_configuration_is_named(tmp_path: Path, config: dict[str, Any], told: str) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InvalidInput) as caught:
+        source.find(str(tmp_path / "config.json"), "bf16")
+    assert told in caught.value.message
+    (tmp_path / "config.json").write_text("[")
+    with pytest.raises(ModelUnusable, match="is no JSON"):
+        source.find(str(tmp_path), "bf16")
+    with pytest.raises(InvalidInput, match="known are f32"):
+        source.find("Qwen3-8B", "q3_k_xxl")
+
+
+def test_amounts_are_read_as_people_write_them() -> None:
+    assert amounts.num_bytes("1.5TB", "--ram") == 1_500_000_000_000
+    assert amounts.num_bytes("256 GiB", "--ram") == 256 << 30
+    assert amounts.num_bytes("460GB/s", "--bandwidth") == 460_000_000_000
+    assert amounts.seconds("9h", "--night") == 32400.0
+    for bad in ("much", "-1GB", "0", "1XB"):
+        with pytest.raises(InvalidInput, match="--ram"):
+            amounts.num_bytes(bad, "--ram")
+    with pytest.raises(InvalidInput, match="--night"):
+        amounts.seconds("9", "--night")
+
+
+# ── time ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def work(name: str, weights: str = "q4_k_m", experts: int | None = None) -> Work:
+    model = source.find(name, weights)
+    return Work.of(model, kv_bytes_per_token(model, EngineConfig(model.path)), experts)
+
+
+def test_one_thought_of_a_dense_model_is_bound_by_its_weights() -> None:
+    dense = work("Llama-3.1-70B")
+
+    assert 1 / dense.step_seconds(SERVER, 1, 0) == pytest.approx(0.55 * 460e9 / 42.0e9, rel=0.05)
+    assert dense.step_seconds(SERVER, 3, 0) == dense.step_seconds(SERVER, 1, 0), "two more cost nothing"
+    assert dense.step_seconds(SERVER, 16, 0) > 4 * dense.step_seconds(SERVER, 1, 0), "then it is bound by arithmetic"
+    assert dense.step_seconds(SERVER, 1, 131072) > 1.5 * dense.step_seconds(SERVER, 1, 0)
+
+
+def test_a_mixture_reads_only_the_experts_it_meets() -> None:
+    moe = work("Qwen3-30B-A3B", "bf16")
+
+    assert moe.experts_met(1) == pytest.approx(8.0) and 60 < moe.experts_met(10) < 70 and moe.experts_met(1000) < 128.1
+    assert moe.active_parameters / 1e9 == pytest.approx(3.0, abs=0.4)
+    assert moe.step_seconds(SERVER, 1, 0) < 0.15 * work("Qwen3-32B", "bf16").step_seconds(SERVER, 1, 0)
+    assert work("Qwen3-30B-A3B", "bf16", 16).step_seconds(SERVER, 1, 0) > 1.4 * moe.step_seconds(SERVER, 1, 0)
+
+
+def test_a_prompt_twice_as_long_takes_more_than_twice_as_long() -> None:
+    dense = work("Llama-3.1-70B")
+
+    assert dense.prompt_seconds(SERVER, 65536) > 2.1 * dense.prompt_seconds(SERVER, 32768)
+    whole = dense.prompt_seconds(SERVER, 8192)
+    assert dense.prompt_seconds(SERVER, 4096) + dense.prompt_seconds(SERVER, 4096, 4096) == pytest.approx(whole)
+
+
+# ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def planned(*arguments: str) -> dict[str, Any]:
+    done = run.invoke(app, ["plan", *arguments, "--json"])
+    assert done.exit_code in (0, 2), done.output
+    return dict(json.loads(done.stdout))
+
+
+def test_a_large_server_holds_what_a_small_one_does_not() -> None:
+    server = ("--bandwidth", "460GB/s", "--cores", "64", "--context", "131072", "--yarn", "4")
+    fits = planned("Qwen3-32B", "--ram", "1TB", *server)
+    small = planned("Qwen3-32B", "--ram", "64GB", *server)
+
+    assert fits["fits"] and fits["context"] == 131072 and fits["slots"] >= 2
+    amounts_ = {figure["name"]: figure["value"] for figure in fits["memory"]}
+    parts = ("weights", "KV of all", "compute", "output", "other lanes", "process")
+    assert amounts_["in all"] == sum(amounts_[part] for part in parts) < 1e12
+    assert not small["fits"] and "needs" in small["refusal"]
+    assert set(fits["decode_tokens_per_second"]) == {"0", "32768"}
+    assert any("YaRN stretches" in note for note in fits["notes"])
+
+
+def test_what_is_planned_is_what_the_engine_would_open(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    told = planned(
+        str(path), "--context", "512", "--slots", "3", "--ram", "8GB", "--bandwidth", "20GB/s", "--cores", "2"
+    )
+
+    plan = memory.fit(gguf_file.read(path), EngineConfig(path, context=512, slots=3), 8 * 10**9)
+    assert {f["name"]: f["value"] for f in told["memory"]}["in all"] == plan.total_bytes
+
+
+def test_the_table_explains_itself() -> None:
+    shown = run.invoke(
+        app, ["plan", "Qwen3-30B-A3B", "--ram", "1TB", "--bandwidth", "460GB/s", "--cores", "64", "--explain"]
+    )
+
+    assert shown.exit_code == 0, shown.output
+    for words in ("128 experts", "thoughts x", "KV of a token", "written in a night", "0.55 of the memory's bandwidth"):
+        assert words in " ".join(shown.output.split()), words
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--ram", "1TB"], "say its --bandwidth and --cores too"),
+        (["--cores", "8"], "give both"),
+        (["--kv-type", "q3"], "kv_type_k"),
+        (["--night", "long"], "--night"),
+    ],
+)
+def test_half_a_description_is_refused(arguments: list[str], told: str) -> None:
+    done = run.invoke(app, ["plan", "Qwen3-8B", *arguments])
+    assert done.exit_code != 0
+    assert told in (done.output + str(done.exception))
+
+
+# ── a file behind a URL ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Ranges(BaseHTTPRequestHandler):
+    """Serves one file by range, and counts."""
+
+    data = b""
+    served = 0
+
+    def do_GET(self) -> None:
+        first, last = self.headers["range"].removeprefix("bytes=").split("-")
+        part = self.data[int(first) : int(last) + 1]
+        type(self).served += len(part)
+        self.send_response(206)
+        self.send_header("content-range", f"bytes {first}-{int(first) + len(part) - 1}/{len(self.data)}")
+        self.send_header("content-length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    made = HTTPServer(("127.0.0.1", 0), Ranges)
+    threading.Thread(target=made.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{made.server_port}"
+    made.shutdown()
+    made.server_close()
+
+
+def test_only_the_header_of_a_file_behind_a_url_is_fetched(server: str) -> None:
+    Ranges.data, Ranges.served = embedded.model_path().read_bytes(), 0
+
+    found, real = source.find(f"{server}/models/smol.gguf", "bf16"), gguf_file.read(embedded.model_path())
+
+    assert (found.weight_bytes, found.num_parameters, found.path.name) == (
+        real.weight_bytes,
+        real.num_parameters,
+        "smol.gguf",
+    )
+    assert Ranges.served < len(Ranges.data) / 4
+
+
+def test_what_is_no_model_behind_a_url_is_named(server: str) -> None:
+    Ranges.data = b"<html>not found</html>" * 10
+    with pytest.raises(ModelUnusable, match=r"smol\.gguf"):
+        source.find(f"{server}/smol.gguf", "bf16")

@@ -33,7 +33,10 @@ def seconds(text: str, name: str) -> float:
 
 def told_bytes(value: float) -> str:
     """In GiB, or smaller where that says more."""
-    return f"{value / 2**30:.2f} GiB" if value >= 2**30 / 10 else f"{value / 2**20:.1f} MiB"
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20)):
+        if value >= size / 10 and value >= 2**20:
+            return f"{value / size:.2f} {unit}"
+    return f"{value / 2**10:.0f} KiB"
 
 
 def told_seconds(value: float) -> str:

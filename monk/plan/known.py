@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import math
+import re
 from typing import Any
 
 from monk.errors import NotFound
 
 Config = dict[str, Any]
+_SIZE = re.compile(r"-(?:8x)?(\d+(?:\.\d+)?)b.*")
 
 
 def _llama(
@@ -82,13 +85,25 @@ def config_of(name: str) -> tuple[str, Config]:
     wanted = _folded(name)
     if wanted in folded:
         return folded[wanted], KNOWN[folded[wanted]]
-    near = difflib.get_close_matches(wanted, folded, n=3, cutoff=0.4)
+    near = sorted((one for one in folded if _likeness(one, wanted) > 0.4), key=lambda one: _distance(one, wanted))[:3]
     told = ", ".join(folded[one] for one in near) or ", ".join(KNOWN)
     raise NotFound(
         f"{name[:80]!r} is no file and no model that is known; nearest: {told}. A GGUF file, its URL or a config.json can be "
         "planned too",
         param="model",
     )
+
+
+def _likeness(name: str, wanted: str) -> float:
+    """Of the families, 0 to 1: what stands before the size."""
+    families = [_SIZE.sub("", one).rstrip("-") for one in (name, wanted)]
+    return difflib.SequenceMatcher(None, *families).ratio()
+
+
+def _distance(name: str, wanted: str) -> tuple[float, float]:
+    """First the family, then the size, by its ratio."""
+    sizes = [float(match[1]) if (match := _SIZE.search(one)) else 1.0 for one in (name, wanted)]
+    return -round(_likeness(name, wanted), 1), abs(math.log(max(sizes[0], 1e-3) / max(sizes[1], 1e-3)))
 
 
 def _folded(name: str) -> str:

@@ -88,7 +88,7 @@ def test_a_file_and_its_config_agree(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("Qwen3-70B", "nearest: Qwen3-"),
+        ("Qwen3-70B", "nearest: Qwen3-32B, Qwen3-30B-A3B, Qwen3-235B-A22B"),
         ("meta-llama/Meta-Llama-3.1-70B-Instruct", None),
         ("qwen3_32b", None),
         ("something else", "is no file and no model that is known"),

@@ -96,8 +96,8 @@ def config_of(name: str) -> tuple[str, Config]:
 
 def _likeness(name: str, wanted: str) -> float:
     """Of the families, 0 to 1: what stands before the size."""
-    families = [_SIZE.sub("", one).rstrip("-") for one in (name, wanted)]
-    return difflib.SequenceMatcher(None, *families).ratio()
+    ours, theirs = (_SIZE.sub("", one).rstrip("-") for one in (name, wanted))
+    return difflib.SequenceMatcher(None, ours, theirs).ratio()
 
 
 def _distance(name: str, wanted: str) -> tuple[float, float]:

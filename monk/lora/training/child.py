@@ -21,10 +21,9 @@ from typing import Any
 from monk.engine import wire
 from monk.engine.child import be_the_first_to_go, die_with
 from monk.engine.relay import Relay
-from monk.errors import MemoryTooSmall, MonkError
+from monk.errors import MonkError
 
 BEAT_SECONDS = 1.0
-GIB = 1 << 30
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -62,7 +61,7 @@ class Child:
         return 0
 
     def _train(self, values: dict[str, Any]) -> None:
-        from monk.lora.training.trainer import Spec, Trainer  # torch takes seconds
+        from monk.lora.training.trainer import Spec, Trainer, too_small  # torch takes seconds
 
         spec = Spec.from_json(values)
         try:
@@ -77,11 +76,7 @@ class Child:
         except (MemoryError, RuntimeError) as exc:
             if isinstance(exc, RuntimeError) and "alloc" not in str(exc):
                 raise
-            raise MemoryTooSmall(
-                f"training took more than the {spec.memory_bytes / GIB:.2f} GiB that were planned for it; give fewer or "
-                "shorter examples, or a smaller rank",
-                needed_bytes=spec.memory_bytes,
-            ) from exc
+            raise too_small(spec) from exc
 
     def _listen(self) -> None:
         """Until the parent closes its end; then there is nobody to train for."""

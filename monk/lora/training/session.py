@@ -10,11 +10,12 @@ from typing import Any, Literal
 from monk.engine import wire
 from monk.engine.spawned import Spawned
 from monk.errors import EngineFailed
-from monk.lora.training.trainer import Spec
+from monk.lora.training.trainer import Spec, too_small
 
 log = logging.getLogger(__name__)
 
 MODULE = "monk.lora.training.child"
+OUT_OF_MEMORY = ("bad_alloc", "allocate memory")  # last words of a process that got no more
 LIVES = 3  # deaths in a row without one step further
 SILENT_SECONDS = 120.0  # a process without a beat for this long hangs
 PAUSE_SECONDS = 10.0  # from the request to save until it is killed, which costs what it did since its last checkpoint
@@ -36,6 +37,8 @@ def train(spec: Spec, told: Told, must_stop: Callable[[], Stop]) -> dict[str, An
             raise run.error
         if run.outcome is not None or run.is_paused or must_stop() == "paused":
             return run.outcome
+        if any(words in last_words for words in OUT_OF_MEMORY):
+            raise too_small(spec)
         deaths = 1 if run.step > reached else deaths + 1
         reached = max(reached, run.step)
         log.warning("the training process died", extra={"reason": last_words, "step": run.step, "deaths": deaths})

@@ -21,7 +21,7 @@ import numpy as np
 from monk.errors import MemoryTooSmall, ModelUnusable
 from monk.lora.training import checkpoint
 from monk.lora.training.batches import Batch, group, padding_share, schedule
-from monk.lora.training.recipe import MODULES, Recipe
+from monk.lora.training.recipe import GIB, MODULES, Recipe
 
 LOOKED_AT = 64  # held-back lessons of an evaluation on the way: all of a large part would cost a tenth of the training
 TELL_SECONDS = 10.0  # an event in the database each
@@ -65,6 +65,15 @@ class Spec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Spec:
         return cls(**{**values, "recipe": Recipe(**values["recipe"])})
+
+
+def too_small(spec: Spec) -> MemoryTooSmall:
+    """The process was given no more than was planned."""
+    return MemoryTooSmall(
+        f"training took more than the {spec.memory_bytes / GIB:.2f} GiB that were planned for it; give fewer or shorter "
+        "examples, or a smaller rank",
+        needed_bytes=spec.memory_bytes,
+    )
 
 
 def read_lessons(path: Path) -> dict[Part, list[Lesson]]:

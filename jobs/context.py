@@ -80,8 +80,10 @@ class Training(Protocol):
         """Turn them into tokens, exactly as the model is asked, and keep them: {"data", "sha256", "lengths", "longest"}."""
         ...
 
-    def plan(self, lengths: list[int], wishes: dict[str, Any]) -> dict[str, Any]:
-        """{"recipe", "memory_bytes", "seconds", "tokens"}: what fits the memory and the night. Raises MemoryTooSmall."""
+    def plan(self, lengths: list[int], longest: int, wishes: dict[str, Any]) -> dict[str, Any]:
+        """{"recipe", "memory_bytes", "seconds", "tokens"}: what fits the memory and the night. Raises MemoryTooSmall.
+
+        `lengths` of what is taught, `longest` of all examples, in tokens."""
         ...
 
     def train(self, plan: dict[str, Any], base: str | None) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def run(ctx: Context) -> dict[str, Any]:
     written = _written(ctx)
     gathered = ctx.step("examples", lambda: _gathered(ctx, written))
     wishes = {key: ctx.input[key] for key in ("rank", "learning_rate", "epochs", "steps")}
-    plan = ctx.step("plan", lambda: teaching.plan(gathered["lengths"], wishes))
+    plan = ctx.step("plan", lambda: teaching.plan(gathered["lengths"], gathered["longest"], wishes))
     trained = ctx.step(
         "train",
         lambda: teaching.train({**plan, "data": gathered["data"], "sha256": gathered["sha256"]}, ctx.input["base"]),

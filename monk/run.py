@@ -141,10 +141,6 @@ class Run:
         tools = self._tools
         return Teaching(self, tools.engine, tools.template, tools.library, tools.feedback, tools.room, tools.now)
 
-    def step_told(self, type_: str, data: dict[str, Any]) -> None:
-        """The same as `note`, as those beside the kind call it."""
-        self.note(type_, data)
-
     def must_stop(self) -> Stop:
         """Why work that nobody interrupts should end: it is paused or taken away, or its minutes are used up."""
         if self.pausing.is_set() or self.lost.is_set():

@@ -31,7 +31,7 @@ class Asker(Protocol):
 
     @property
     def job(self) -> Job: ...
-    def step_told(self, type_: str, data: dict[str, Any]) -> None: ...
+    def note(self, type_: str, data: dict[str, Any]) -> None: ...
     def must_stop(self) -> Stop: ...
     def think_prompts(
         self, name: str, prompts: list[tuple[tuple[int, ...], bool]], asks: list[Ask], adapters: tuple[AdapterUse, ...]
@@ -107,15 +107,15 @@ class Teaching:
 
     # ── training ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def plan(self, lengths: list[int], wishes: dict[str, Any]) -> dict[str, Any]:
-        proposal = self.room.propose(lengths, Wishes(**wishes, seed=self.run.job.seed))
+    def plan(self, lengths: list[int], longest: int, wishes: dict[str, Any]) -> dict[str, Any]:
+        proposal = self.room.propose(lengths, longest, Wishes(**wishes, seed=self.run.job.seed))
         plan = {
             "recipe": proposal.recipe.to_json(),
             "memory_bytes": proposal.memory_bytes,
             "seconds": round(proposal.seconds, 1),
             "tokens": proposal.tokens,
         }
-        self.run.step_told("training-planned", plan)
+        self.run.note("training-planned", plan)
         return plan
 
     def train(self, plan: dict[str, Any], base: str | None) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Teaching:
     def _told(self, frame: dict[str, Any]) -> None:
         kind = frame["event"]
         logger.debug("training", extra={"job_id": self.run.job.id, **frame})
-        self.run.step_told(f"training-{kind}", {name: value for name, value in frame.items() if name != "event"})
+        self.run.note(f"training-{kind}", {name: value for name, value in frame.items() if name != "event"})
 
     # ── the shelf ─────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -52,7 +52,9 @@ def _compare(options: argparse.Namespace, aside: Path) -> int:
     data = aside / "lessons.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     shape = Shape.of(gguf_file.read(model))
-    proposal = propose(shape, lengths, Wishes(steps=options.steps), measured_available_bytes(), measured_gflops(), 0.0)
+    proposal = propose(
+        shape, lengths, max(lengths), Wishes(steps=options.steps), measured_available_bytes(), measured_gflops(), 0.0
+    )
     spec = Spec(str(model), "bench", str(data), "bench", "", proposal.recipe, physical_cores(), 0, 20.0)
     rates: dict[str, list[float]] = {"bare": [], "ours": []}
     peaks: list[int] = []

@@ -54,7 +54,7 @@ class School:
         self.taught, self.held = taught, held
         return {"data": "lessons.jsonl", "sha256": "0" * 64, "lengths": [9] * len(taught), "longest": 9}
 
-    def plan(self, lengths: list[int], wishes: dict[str, Any]) -> dict[str, Any]:
+    def plan(self, lengths: list[int], longest: int, wishes: dict[str, Any]) -> dict[str, Any]:
         assert len(lengths) == len(self.taught) and wishes["rank"] == 4
         return {"recipe": {"rank": 4}, "memory_bytes": 1, "seconds": 1.0, "tokens": 400}
 

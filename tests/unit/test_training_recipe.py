@@ -62,18 +62,18 @@ def test_the_rate_rises_and_falls_and_is_never_nothing() -> None:
 
 def test_batches_shrink_until_they_fit_and_then_it_is_refused_with_figures() -> None:
     lengths = [300] * 50
-    roomy = propose(SMOL, lengths, Wishes(), 20 * GIB, 100.0, 32400.0)
-    tight = propose(SMOL, lengths, Wishes(), roomy.memory_bytes - 1, 100.0, 32400.0)
+    roomy = propose(SMOL, lengths, max(lengths), Wishes(), 20 * GIB, 100.0, 32400.0)
+    tight = propose(SMOL, lengths, max(lengths), Wishes(), roomy.memory_bytes - 1, 100.0, 32400.0)
 
     assert roomy.recipe.batch_tokens == 2048 and tight.recipe.batch_tokens == 1024
     assert tight.memory_bytes == memory_bytes(SMOL, 16, 1024) < roomy.memory_bytes
     with pytest.raises(MemoryTooSmall, match=r"needs 1\.\d\d GiB .*0\.50 GiB are free; shorten the longest"):
-        propose(SMOL, lengths, Wishes(), GIB // 2, 100.0, 32400.0)
+        propose(SMOL, lengths, max(lengths), Wishes(), GIB // 2, 100.0, 32400.0)
 
 
 def test_a_handful_is_seen_often_and_a_book_three_times() -> None:
-    handful = propose(SMOL, [60] * 9, Wishes(), 20 * GIB, 100.0, 32400.0).recipe
-    book = propose(SMOL, [250] * 8000, Wishes(), 20 * GIB, 1e6, 32400.0).recipe
+    handful = propose(SMOL, [60] * 9, max([60] * 9), Wishes(), 20 * GIB, 100.0, 32400.0).recipe
+    book = propose(SMOL, [250] * 8000, max([250] * 8000), Wishes(), 20 * GIB, 1e6, 32400.0).recipe
 
     assert handful.steps >= LEAST_STEPS and handful.steps <= 80
     assert book.steps == 3 * 1000
@@ -81,17 +81,17 @@ def test_a_handful_is_seen_often_and_a_book_three_times() -> None:
 
 def test_as_many_steps_as_the_night_holds_unless_the_owner_says_how_many() -> None:
     lengths = [250] * 8000
-    long, short = (propose(SMOL, lengths, Wishes(), 20 * GIB, 100.0, night) for night in (1e9, 3600.0))
+    long, short = (propose(SMOL, lengths, max(lengths), Wishes(), 20 * GIB, 100.0, night) for night in (1e9, 3600.0))
 
     assert long.recipe.steps == 3000 and LEAST_STEPS < short.recipe.steps < 1000
     assert short.seconds == pytest.approx(3600.0, rel=0.05)
-    assert propose(SMOL, lengths, Wishes(steps=7), 20 * GIB, 100.0, 1.0).recipe.steps == 7
-    assert propose(SMOL, lengths, Wishes(epochs=2), 20 * GIB, 100.0, 1.0).recipe.steps == 2000
+    assert propose(SMOL, lengths, max(lengths), Wishes(steps=7), 20 * GIB, 100.0, 1.0).recipe.steps == 7
+    assert propose(SMOL, lengths, max(lengths), Wishes(epochs=2), 20 * GIB, 100.0, 1.0).recipe.steps == 2000
 
 
 def test_an_example_beyond_the_context_is_refused() -> None:
     with pytest.raises(InvalidInput, match="has 9000 tokens, the model takes 8192"):
-        propose(SMOL, [10, 9000], Wishes(), 20 * GIB, 100.0, 0.0)
+        propose(SMOL, [10, 9000], max([10, 9000]), Wishes(), 20 * GIB, 100.0, 0.0)
 
 
 def test_a_curve_is_thinned_to_a_line() -> None:

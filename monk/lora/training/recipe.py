@@ -126,15 +126,20 @@ def seconds_of(shape: Shape, tokens: int, gflops: float) -> float:
 
 
 def propose(
-    shape: Shape, lengths: Row[int], wishes: Wishes, available_bytes: int, gflops: float, night_seconds: float
+    shape: Shape,
+    lengths: Row[int],
+    longest: int,
+    wishes: Wishes,
+    available_bytes: int,
+    gflops: float,
+    night_seconds: float,
 ) -> Proposal:
-    """The recipe for examples of these lengths in tokens.
+    """The recipe for taught examples of these lengths in tokens; `longest` of all, those held back included.
 
     Batches shrink until they fit the memory; where the owner gave neither steps nor epochs, there are as many as the night
     holds, from `LEAST_STEPS` on. Raises MemoryTooSmall, with all figures, and InvalidInput for an example that is longer
     than the model's context.
     """
-    longest = max(lengths)
     if longest > shape.context:
         raise InvalidInput(
             f"the longest example has {longest} tokens, the model takes {shape.context}; shorten it, or leave it out",

@@ -88,10 +88,10 @@ class Room:
             raise HomeUnusable(f"{path} cannot be written: {exc.strerror}; make room") from exc
         return {"data": str(path), "sha256": digest.hexdigest()}
 
-    def propose(self, lengths: list[int], wishes: Wishes) -> Proposal:
+    def propose(self, lengths: list[int], longest: int, wishes: Wishes) -> Proposal:
         """What fits now. Raises MemoryTooSmall, InvalidInput."""
         available = measured_available_bytes() - self.reserve_bytes
-        return propose(self._shape, lengths, wishes, available, measured_gflops(), self.night_seconds())
+        return propose(self._shape, lengths, longest, wishes, available, measured_gflops(), self.night_seconds())
 
     @property
     def _shape(self) -> Shape:

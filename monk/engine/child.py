@@ -54,16 +54,29 @@ NATIVE_ENVIRONMENT = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="The engine's process; started by the daemon.")
+    channel = attach(arguments, "The engine's process; started by the daemon.")
+    os.environ.update(NATIVE_ENVIRONMENT)
+    return Child(channel).run()
+
+
+def attach(arguments: list[str] | None, description: str) -> wire.Channel:
+    """The way to the parent, as `Spawned.spawn` gives it on the command line; from now on the process dies with it."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--socket-fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
     options = parser.parse_args(arguments)
     die_with(options.parent)
     be_the_first_to_go()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
-    os.environ.update(NATIVE_ENVIRONMENT)
-    channel = wire.Channel(socket.socket(fileno=options.socket_fd))
-    return Child(channel).run()
+    return wire.Channel(socket.socket(fileno=options.socket_fd))
+
+
+def first_frames(channel: wire.Channel) -> list[wire.Frame]:
+    """What the parent says first; empty when it has gone without a word."""
+    while not (frames := channel.receive()):
+        if frames is None:
+            return []
+    return frames
 
 
 def die_with(parent: int) -> None:

@@ -6,11 +6,8 @@ when there is nothing left to ask or the time is used up. It dies with its paren
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
-import signal
-import socket
 import sys
 import threading
 import time
@@ -19,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from monk.engine import gguf_file, wire
-from monk.engine.child import NATIVE_ENVIRONMENT, be_the_first_to_go, die_with
+from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames
 from monk.engine.config import EngineConfig
 from monk.engine.machine import measured_available_bytes
 from monk.engine.relay import Relay
@@ -33,18 +30,10 @@ CLOSING_SHARE = 0.2  # of the time, kept for the proof of what was chosen
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Measures how a model runs best; started by the program itself.")
-    parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args(arguments)
-    die_with(options.parent)
-    be_the_first_to_go()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    channel = attach(arguments, "Measures how a model runs best; started by the program itself.")
     os.environ.update(NATIVE_ENVIRONMENT)
-    channel = wire.Channel(socket.socket(fileno=options.socket_fd))
-    while not (frames := channel.receive()):
-        if frames is None:
-            return 0
+    if not (frames := first_frames(channel)):
+        return 0
     logging.basicConfig(level=logging.WARNING, handlers=[Relay(channel)])
     threading.Thread(target=_listen, args=(channel,), name="reader", daemon=True).start()
     threading.Thread(target=_beat, args=(channel,), name="heart", daemon=True).start()

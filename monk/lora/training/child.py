@@ -6,12 +6,9 @@ with its parent, is the first that the kernel takes when memory runs out, and ca
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import resource
-import signal
-import socket
 import sys
 import threading
 import time
@@ -19,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from monk.engine import wire
-from monk.engine.child import be_the_first_to_go, die_with
+from monk.engine.child import attach, first_frames
 from monk.engine.relay import Relay
 from monk.errors import MonkError
 
@@ -27,17 +24,9 @@ BEAT_SECONDS = 1.0
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description="Trains an adapter; started by the daemon.")
-    parser.add_argument("--socket-fd", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args(arguments)
-    die_with(options.parent)
-    be_the_first_to_go()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    channel = wire.Channel(socket.socket(fileno=options.socket_fd))
-    while not (frames := channel.receive()):
-        if frames is None:
-            return 0
+    channel = attach(arguments, "Trains an adapter; started by the daemon.")
+    if not (frames := first_frames(channel)):
+        return 0
     logging.basicConfig(level=logging.WARNING, handlers=[Relay(channel)])
     return Child(channel).run(frames)
 

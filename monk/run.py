@@ -139,7 +139,7 @@ class Run:
     @property
     def training(self) -> Teaching:
         tools = self._tools
-        return Teaching(self, tools.engine, tools.template, tools.library, tools.feedback, tools.room, tools.now)
+        return Teaching(self, tools.engine, tools.template, tools.library, tools.feedback, tools.room)
 
     def must_stop(self) -> Stop:
         """Why work that nobody interrupts should end: it is paused or taken away, or its minutes are used up."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from typing import Any, Protocol
 
 from corpus.library import Library
@@ -48,7 +47,6 @@ class Teaching:
     library: Library
     feedback: Feedback
     room: Room
-    now: Callable[[], datetime]
 
     # ── examples ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -146,7 +144,7 @@ class Teaching:
         if kept is None:
             return ()
         shelf = self.room.shelf
-        adapter = next(one for one in shelf.versions(kept["name"]) if one.version == kept["version"])
+        adapter = shelf.version(kept["name"], kept["version"])
         return (AdapterUse(str(shelf.weights(adapter)), adapter.sha256, 1.0),)
 
     def offer(self, name: str, version: int, verdict: dict[str, Any]) -> dict[str, Any]:

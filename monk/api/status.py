@@ -44,7 +44,7 @@ def status(request: Request) -> Response:
             "uptime_seconds": round((now - services.started_at).total_seconds(), 1),
             "night": night_of(services),
             "queue": services.queue.counts(),
-            "engine": engine_view(engine, {one.sha256: one.name for one in services.shelf.listing()}),
+            "engine": engine_view(engine, _names(services) if engine.wears else {}),
             "corpus": {**reading, "folder": str(services.settings.corpus_folder)},
             "kinds": {"names": sorted(services.kinds.all()), "problems": kind_problems},
             "disk": {"free_bytes": disk_free, "total_bytes": disk_total},
@@ -82,6 +82,11 @@ def night_of(services: Services) -> dict[str, Any]:
         "window": services.settings.night,
         "days": services.settings.night_days,
     }
+
+
+def _names(services: Services) -> dict[str, str]:
+    """Of the adapters on the shelf, by hash."""
+    return {one.sha256: one.name for one in services.shelf.listing()}
 
 
 def engine_view(status: EngineStatus, names: Mapping[str, str]) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,15 +78,10 @@ def _examples(file: str) -> list[dict[str, Any]]:
     """The rows of a JSONL file or of stdin, each checked. Raises InvalidInput."""
     from jobs.examples import read_lines
     from jobs.train import MOST_INLINE
+    from monk.cli.files import text_of
     from monk.errors import InvalidInput
 
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except UnicodeDecodeError as exc:
-        raise InvalidInput(f"{file} is no UTF-8 text (byte {exc.start}); save it as UTF-8") from exc
-    except OSError as exc:
-        raise InvalidInput(f"{file} cannot be read: {exc.strerror}") from exc
-    found = read_lines(text, file)
+    found = read_lines(text_of(file, "FILE"), file)
     if len(found) > MOST_INLINE:
         raise InvalidInput(
             f"{file} holds {len(found)} examples; more than {MOST_INLINE} go into the inbox of the home: "

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from monk.errors import AdapterUnusable, Conflict, HomeUnusable, InvalidInput, NotFound
+from monk.lora.whole import sync
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}", re.ASCII)
 MAX_SCALE = 100.0
@@ -89,7 +90,7 @@ class Shelf:
 
     def judge(self, name: str, version: int, verdict: dict[str, Any]) -> Adapter:
         """Write down what the gate said. Raises NotFound."""
-        adapter = replace(self._known_version(name, version), verdict=verdict)
+        adapter = replace(self.version(name, version), verdict=verdict)
         with self._writing():
             _write_card(adapter, self._version(name, version))
         return adapter
@@ -99,7 +100,7 @@ class Shelf:
 
         What the name meant before is kept as a version of its own, if it was none.
         """
-        adapter = self._known_version(name, version)
+        adapter = self.version(name, version)
         self.weights(adapter)
         with self._writing():
             before = next((one for one in self.listing() if one.name == name), None)
@@ -120,7 +121,7 @@ class Shelf:
                     f"adapter {name} is at version {current.version}, and there is none before it; "
                     f"`monk adapter show {name}` lists its versions"
                 )
-            passed = [number for number in earlier if number == 0 or _passed(self._known_version(name, number))]
+            passed = [number for number in earlier if number == 0 or _passed(self.version(name, number))]
             version = max(passed or earlier)
         return self.wear(name, version)
 
@@ -204,7 +205,8 @@ class Shelf:
             added_at=now.isoformat(),
         )
 
-    def _known_version(self, name: str, version: int) -> Adapter:
+    def version(self, name: str, version: int) -> Adapter:
+        """One of those kept under this name. Raises NotFound, naming them."""
         known = {one.version: one for one in self.versions(name)}
         if version not in known:
             there = ", ".join(map(str, known)) or "none: nothing was trained under this name"
@@ -287,11 +289,7 @@ def _write_card(adapter: Adapter, path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
 
 
 def _card_at(path: Path) -> tuple[Adapter | None, str | None]:

@@ -170,7 +170,7 @@ def _notes(model: GgufFile, plan: Plan | None, config: EngineConfig) -> tuple[st
 
 def measured(cores: int) -> Machine:
     """This machine: the best of a few sums over memory and of a few products, half a second."""
-    from monk.lora.training.room import measured_gflops
+    from monk.engine.machine import measured_gflops
 
     return Machine(measured_bandwidth(cores), measured_gflops())
 

@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from monk.engine import embedded, gguf_file
-from monk.engine.machine import measured_available_bytes, physical_cores
+from monk.engine.machine import measured_available_bytes, measured_gflops, physical_cores
 from monk.lora.training import session
 from monk.lora.training.recipe import GIB, Shape, Wishes, propose
-from monk.lora.training.room import measured_gflops
 from monk.lora.training.trainer import Spec
 
 TARGET = 0.9

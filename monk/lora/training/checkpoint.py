@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monk.errors import HomeUnusable
+from monk.lora.whole import sync
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -28,10 +28,9 @@ def save(path: Path, key: str, arrays: Mapping[str, npt.NDArray[Any]], facts: Ma
     fresh = path.with_name(f".{path.name}.new")
     try:
         save_file(dict(arrays), fresh, metadata=told)
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
+        sync(fresh)
         fresh.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
     except OSError as exc:
         fresh.unlink(missing_ok=True)
         raise HomeUnusable(f"the checkpoint {path} cannot be written: {exc.strerror or exc}; make room") from exc
@@ -60,11 +59,3 @@ def _checksum(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
         digest.update(name.encode())
         digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -9,7 +9,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +17,7 @@ from typing import Any
 
 from jobs.examples import Example, read_lines
 from monk.engine import gguf_file
-from monk.engine.machine import measured_available_bytes, physical_cores
+from monk.engine.machine import measured_available_bytes, measured_gflops, physical_cores
 from monk.errors import HomeUnusable, InvalidInput, ModelUnusable, NotFound, Unavailable
 from monk.lora.shelf import Adapter, Shelf
 from monk.lora.training import session
@@ -28,7 +27,6 @@ from monk.lora.training.trainer import Spec
 MOST_FILE_BYTES = 1 << 30
 HEADROOM = 1.3  # of the planned memory, before the process is refused more
 HEADROOM_BYTES = 3 * GIB // 2
-MEASURE_SIZE = 1024  # of the matrices whose product tells the machine's rate
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +135,6 @@ class Room:
     def leave(self, job_id: str) -> None:
         """The training is over, and its result on the shelf."""
         shutil.rmtree(self.folder(job_id), ignore_errors=True)
-
-
-def measured_gflops() -> float:
-    """f32 matrix products a second of this machine now, in units of 10^9 operations; a tenth of a second."""
-    import numpy as np
-
-    matrix = np.ones((MEASURE_SIZE, MEASURE_SIZE), np.float32)
-    best = float("inf")
-    for _ in range(3):
-        began = time.perf_counter()
-        matrix @ matrix
-        best = min(best, time.perf_counter() - began)
-    return float(2 * MEASURE_SIZE**3 / best / 1e9)
 
 
 def _sha256(path: Path) -> str:

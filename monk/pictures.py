@@ -1,0 +1,103 @@
+"""Pictures as SVG: lines over two axes, heat maps. Text in them stays text, and equal data makes equal bytes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence as Row
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Manner = Literal["measured", "predicted", "bound"]
+_STYLES: dict[Manner, dict[str, object]] = {
+    "measured": {"marker": "o", "markersize": 4, "linewidth": 1.8},
+    "predicted": {"linestyle": "--", "linewidth": 1.4},
+    "bound": {"linestyle": ":", "linewidth": 1.4},
+}
+_COLOURS = ("#1f4e79", "#b3541e", "#3b7a57", "#7a3b69", "#8a7a1f", "#4a4a4a", "#1f8a8a", "#a33b3b")
+_FRAME = "#666666"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Points (x, y) under one name. Lines of one `group` share a colour, so that what was measured stands beside what was
+    predicted."""
+
+    name: str
+    points: Row[tuple[float, float]]
+    manner: Manner = "measured"
+    group: str = ""
+
+
+def lines(title: str, x: str, y: str, drawn: Row[Line], *, log_x: bool = False, log_y: bool = False) -> str:
+    """SVG of lines; `x` and `y` name the axes with their units. A line without points is left out."""
+    figure, axes = _paper(title, x, y)
+    colours: dict[str, str] = {}
+    for line in drawn:
+        if not line.points:
+            continue
+        colour = colours.setdefault(line.group or line.name, _COLOURS[len(colours) % len(_COLOURS)])
+        across, up = zip(*line.points, strict=True)
+        axes.plot(across, up, label=line.name, color=colour, **_STYLES[line.manner])  # type: ignore[arg-type]
+    if log_x:
+        axes.set_xscale("log", base=2)
+        places = sorted({point[0] for line in drawn for point in line.points})
+        axes.set_xticks(places, [_told(place) for place in places], rotation=45 if len(places) > 8 else 0)
+        axes.minorticks_off()
+    if log_y:
+        axes.set_yscale("log")
+    else:
+        axes.set_ylim(bottom=0)
+    axes.grid(visible=True, color="#dddddd", linewidth=0.6)
+    if colours:
+        axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def heat(
+    title: str, x: str, y: str, columns: Row[str], rows: Row[str], values: Row[Row[float | None]], most: float = 1.0
+) -> str:
+    """SVG of a table [rows, columns] of shares from 0 to `most`, coloured and written out; None: not measured."""
+    import numpy as np
+
+    figure, axes = _paper(title, x, y)
+    table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
+    axes.imshow(table, cmap="RdYlGn", vmin=0.0, vmax=most, aspect="auto")
+    axes.set_xticks(range(len(columns)), list(columns))
+    axes.set_yticks(range(len(rows)), list(rows))
+    for row, line in enumerate(values):
+        for column, value in enumerate(line):
+            told = "–" if value is None else f"{100 * value / most:.0f}"
+            axes.text(column, row, told, ha="center", va="center", fontsize=8, color="#222222")
+    return _svg(figure)
+
+
+def _paper(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_title(title, fontsize=11)
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8, color=_FRAME)
+    for spine in axes.spines.values():
+        spine.set_color(_FRAME)
+    return figure, axes
+
+
+def _svg(figure: Figure) -> str:
+    import matplotlib as mpl
+
+    out = io.StringIO()
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "night-monk", "font.family": "sans-serif"}):
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    return out.getvalue()
+
+
+def _told(value: float) -> str:
+    """8192 as 8k."""
+    return f"{value / 1024:g}k" if value >= 1024 and value % 1024 == 0 else f"{value:g}"

@@ -64,6 +64,8 @@ class Pacer:
         nothing = [0] * len(wishes)
         if not any(wish.reach for wish in wishes) or self._steps_guessing >= PLAIN_EVERY_STEPS:
             return nothing
+        if _most_tokens(wishes) < LEAST_GAIN * len(wishes):  # not even if rows were free
+            return nothing
         counts, gain = self._best(wishes)
         self._probing = gain < LEAST_GAIN
         if self._probing:
@@ -90,8 +92,10 @@ class Pacer:
         plain = self._cost.of(self._passes(slots, [0] * len(wishes))) / len(wishes)  # seconds per token
         best, best_gain = [0] * len(wishes), 1.0
         for counts in self._candidates(wishes):
-            seconds = self._cost.of(self._passes(slots, counts))
-            gain = expected_tokens(wishes, counts) * plain / seconds
+            tokens = expected_tokens(wishes, counts)
+            if tokens <= best_gain * len(wishes):
+                continue  # guesses never make a step cheaper
+            gain = tokens * plain / self._cost.of(self._passes(slots, counts))
             if gain > best_gain:
                 best, best_gain = counts, gain
         return best, best_gain
@@ -156,20 +160,23 @@ def expected_tokens(wishes: Row[Wish], counts: Row[int]) -> float:
     return len(wishes) + sum(sum(wish.reach[:count]) for wish, count in zip(wishes, counts, strict=True))
 
 
+def _most_tokens(wishes: Row[Wish]) -> float:
+    """Of one step in which all guesses are taken along."""
+    return len(wishes) + sum(sum(wish.reach) for wish in wishes)
+
+
 def stream_passes(slots: Row[int], rows: Row[int]) -> Passes:
     """How llama.cpp splits a batch in a context of streams (`split_equal`, sequential): neighbours, equally many rows.
 
     `slots` rising, `rows` of each. A gap in the slots or a sequence with fewer rows ends a pass.
     """
-    left = dict(zip(slots, rows, strict=True))
+    waiting, left = list(slots), list(rows)
     passes = []
-    while left:
-        run: list[int] = []
-        for slot in left:
-            if not run or slot == run[-1] + 1:
-                run.append(slot)
-        taken = min(left[slot] for slot in run)
-        passes.append((len(run), len(run) * taken))
-        left = {slot: count - taken * (slot in run) for slot, count in left.items()}
-        left = {slot: count for slot, count in left.items() if count > 0}
+    while waiting:
+        size = next((place for place in range(1, len(waiting)) if waiting[place] > waiting[place - 1] + 1), len(waiting))
+        taken = min(left[:size])
+        passes.append((size, size * taken))
+        over = [place for place in range(size) if left[place] > taken]
+        waiting = [waiting[place] for place in over] + waiting[size:]
+        left = [left[place] - taken for place in over] + left[size:]
     return passes

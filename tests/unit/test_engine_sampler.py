@@ -111,6 +111,26 @@ def test_the_same_seed_and_index_draw_the_same() -> None:
     assert abs(np.corrcoef(drawn, [sampler.uniform(6, index) for index in range(1000)])[0, 1]) < 0.1
 
 
+def test_the_numbers_are_even_over_tokens_and_over_seeds() -> None:
+    """Chi-square of 64 bins: 63 expected, 110 is beyond one in five thousand."""
+    for drawn in (
+        [sampler.uniform(7, index) for index in range(64_000)],
+        [sampler.uniform(seed, 3) for seed in range(64_000)],
+    ):
+        counts = np.bincount((np.array(drawn) * 64).astype(int), minlength=64)
+        assert float(((counts - 1000.0) ** 2 / 1000.0).sum()) < 110.0
+
+
+@given(st.integers(0, 2**32), st.integers(1, 60), st.integers(300, 4000))
+def test_the_largest_are_those_of_a_full_sort(seed: int, count: int, size: int) -> None:
+    values = np.random.default_rng(seed).standard_normal(size).astype(np.float32)
+
+    found = sampler._largest(values, count)
+
+    assert list(found) == sorted(set(found))
+    assert sorted(values[found]) == sorted(values)[-count:]
+
+
 @given(st.integers(), st.integers(0, 2**40))
 def test_any_seed_works(seed: int, index: int) -> None:
     assert 0.0 <= sampler.uniform(seed, index) < 1.0

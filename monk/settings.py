@@ -58,7 +58,9 @@ class Settings(BaseSettings):
         None, pattern="^[0-9a-f]{64}$", description="The model file must have this SHA-256; unset: not checked"
     )
     context: Annotated[int, Field(ge=0, le=16_777_216)] = Field(
-        0, description="Tokens one thought may hold, prompt and answer together; 0: what the model was trained for"
+        0,
+        description="Tokens one thought may hold, prompt and answer together; 0: what the model was trained for, stretched by "
+        "yarn_factor or rope_freq_scale",
     )
     slots: Annotated[int, Field(ge=0, le=256)] = Field(
         0, description="Thoughts decoded at once; 0: as many as fit in memory, at most what was measured to pay, or 32"

@@ -90,7 +90,7 @@ def fit(model: GgufFile, config: EngineConfig, available_bytes: int | None = Non
     available = (
         measured_available_bytes() if available_bytes is None else available_bytes
     ) - config.memory_reserve_bytes
-    longest = config.context or _longest_useful(model)
+    longest = config.context or _longest_useful(model, config)
     wanted = config.context or min(DESIRED_CONTEXT, longest)
     for slots, lanes in _choices(model, config):
         is_extra = slots > USUAL_SLOTS and not config.slots
@@ -130,7 +130,7 @@ def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) ->
     slots = config.slots or 1
     for _, lanes in [choice for choice in _choices(model, config) if choice[0] == slots and not config.context]:
         context = _largest_context(model, config, slots, available, lanes)
-        if context >= min(LEAST_CONTEXT, _longest_useful(model)):
+        if context >= min(LEAST_CONTEXT, _longest_useful(model, config)):
             return _plan(model, config, slots, context, lanes)
     raise _refusal(model, config, slots, available)
 
@@ -170,15 +170,19 @@ def _moving_tokens(config: EngineConfig, context: int, lanes: tuple[str, ...]) -
     return prompt + (BLOCKS_IN_FLIGHT * config.kv_block_tokens if lanes and _keeps_kv(config) else 0)
 
 
-def _longest_useful(model: GgufFile) -> int:
-    return max(PAD, model.train_context // PAD * PAD)
+def _longest_useful(model: GgufFile, config: EngineConfig) -> int:
+    """What the model was trained for, as many times longer as its positions are stretched."""
+    use = config.model_use
+    trained = use.yarn_original_context or model.number("rope.scaling.original_context_length") or model.train_context
+    stretched = trained * (use.yarn_factor or 1.0) / (use.rope_freq_scale or 1.0)
+    return max(PAD, int(max(model.train_context, stretched)) // PAD * PAD)
 
 
 def _largest_context(
     model: GgufFile, config: EngineConfig, slots: int, available: int, lanes: tuple[str, ...] = ()
 ) -> int:
-    """Largest multiple of 256 up to the model's own context that fits; 0 if none does."""
-    low, high = 0, _longest_useful(model) // PAD
+    """Largest multiple of 256 up to what the model can use that fits; 0 if none does."""
+    low, high = 0, _longest_useful(model, config) // PAD
     while low < high:
         middle = (low + high + 1) // 2
         if _plan(model, config, slots, middle * PAD, lanes).total_bytes <= available:
@@ -189,7 +193,7 @@ def _largest_context(
 
 
 def _refusal(model: GgufFile, config: EngineConfig, slots: int, available: int) -> MemoryTooSmall:
-    context = config.context or min(LEAST_CONTEXT, _longest_useful(model))
+    context = config.context or min(LEAST_CONTEXT, _longest_useful(model, config))
     plan = _plan(model, config, slots, context)
     parts = ", ".join(
         f"{name} {_gib(value)}"

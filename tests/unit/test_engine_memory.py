@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monk.engine import embedded, gguf_file, machine, memory
+from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile, Tensor
 from monk.errors import MemoryTooSmall
@@ -57,6 +58,16 @@ def test_without_flash_attention_the_chunk_shrinks_until_kq_is_small() -> None:
     short = memory.fit(qwen3_30b(), config(context=4096, slots=1, flash_attention="off"), 256 * GIB)
 
     assert (long.ubatch, short.ubatch) == (64, 512)
+
+
+def test_stretched_positions_make_the_chosen_context_longer() -> None:
+    def chosen(**use: object) -> int:
+        return memory.fit(qwen3_30b(), config(slots=1, model_use=ModelUse(**use)), 2048 * GIB).context  # type: ignore[arg-type]
+
+    assert chosen() == 262144
+    assert chosen(yarn_factor=2.0) == 2 * 262144
+    assert chosen(rope_freq_scale=0.5) == 2 * 262144
+    assert chosen(yarn_factor=4.0, yarn_original_context=32768) == 262144, "the file knows of a stretch already"
 
 
 def test_it_gives_up_slots_before_context() -> None:

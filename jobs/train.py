@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -90,7 +91,7 @@ def run(ctx: Context) -> dict[str, Any]:
     verdict = ctx.step("gate", lambda: gate.verdict(trained["held"], trained["general"], trials))
     offered = ctx.step("offer", lambda: teaching.offer(name, kept["version"], verdict))
     teaching.leave()
-    return _result(name, gathered, plan, trained, kept, verdict, offered, trials)
+    return _result(name, _Taught(gathered, plan, trained, kept, verdict, offered), trials)
 
 
 # ── examples ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -176,36 +177,31 @@ def _met(ctx: Context, asked: list[Example], answers: list[str]) -> list[bool]:
 # ── the result ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _result(
-    name: str,
-    gathered: dict[str, Any],
-    plan: dict[str, Any],
-    trained: dict[str, Any],
-    kept: dict[str, Any],
-    verdict: dict[str, Any],
-    offered: dict[str, Any],
-    trials: list[gate.Trial],
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Taught:
+    """What each step of a training came to."""
+
+    gathered: dict[str, Any]
+    plan: dict[str, Any]
+    trained: dict[str, Any]
+    kept: dict[str, Any]
+    verdict: dict[str, Any]
+    offered: dict[str, Any]
+
+
+MEASURED = ("ended", "steps", "planned_steps", "seconds", "tokens", "padding", "peak_bytes", "evaluations")
+
+
+def _result(name: str, taught: _Taught, trials: list[gate.Trial]) -> dict[str, Any]:
+    kept, plan, trained = taught.kept, taught.plan, taught.trained
     return {
-        "answer": _told(name, gathered, trained, kept, verdict, offered),
-        "adapter": {"name": name, "version": kept["version"], "sha256": kept["sha256"], "worn": offered["worn"]},
-        "verdict": verdict,
+        "answer": _told(name, taught),
+        "adapter": {"name": name, "version": kept["version"], "sha256": kept["sha256"], "worn": taught.offered["worn"]},
+        "verdict": taught.verdict,
         "trials": [trial.to_json() for trial in trials],
-        "examples": {"taught": gathered["taught"], "held": gathered["held"], "sources": gathered["sources"]},
+        "examples": {key: taught.gathered[key] for key in ("taught", "held", "sources")},
         "training": {
-            **{
-                key: trained[key]
-                for key in (
-                    "ended",
-                    "steps",
-                    "planned_steps",
-                    "seconds",
-                    "tokens",
-                    "padding",
-                    "peak_bytes",
-                    "evaluations",
-                )
-            },
+            **{key: trained[key] for key in MEASURED},
             "recipe": plan["recipe"],
             "planned_seconds": plan["seconds"],
             "planned_memory_bytes": plan["memory_bytes"],
@@ -228,15 +224,9 @@ def sparks(values: list[float], most: int = 40) -> str:
     return "".join(BARS[round((value - low) / (high - low) * (len(BARS) - 1)) if high > low else 0] for value in rows)
 
 
-def _told(
-    name: str,
-    gathered: dict[str, Any],
-    trained: dict[str, Any],
-    kept: dict[str, Any],
-    verdict: dict[str, Any],
-    offered: dict[str, Any],
-) -> str:
-    version, held, general = kept["version"], verdict["held"], verdict["general"]
+def _told(name: str, taught: _Taught) -> str:
+    gathered, trained, offered, verdict = taught.gathered, taught.trained, taught.offered, taught.verdict
+    version, held, general = taught.kept["version"], verdict["held"], verdict["general"]
     if offered["worn"]:
         fate = f"Version {version} of the adapter `{name}` passed the gate, and jobs that name it wear it from now on."
     else:

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-
-if TYPE_CHECKING:
-    from monk.client import Client
-
-INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 
 
 def submit(
@@ -88,7 +83,8 @@ def submit(
 
     git diff | monk submit - --kind chat --wait
     """
-    from monk.cli.session import connect, moment_from
+    from monk.cli.handing_in import hand_in
+    from monk.cli.session import moment_from
 
     kind, given = kind_and_input(text, kind, input_, document, question)
     only = _given(folder=folder, types=type_ or None, tags=tagged or None, since=since, until=until)
@@ -114,12 +110,7 @@ def submit(
         seed=seed,
         idempotency_key=key,
     )
-    with connect() as daemon:
-        accepted = daemon.post("/jobs", job)
-        if not wait:
-            _say_accepted(accepted, json)
-            return 0
-        return _watch(daemon, accepted, live=not quiet and not json, json=json)
+    return hand_in(job, wait=wait, live=not quiet, json=json)
 
 
 def kind_and_input(
@@ -181,50 +172,3 @@ def _object(text: str) -> dict[str, Any]:
 
 def _given(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
-
-
-def _watch(daemon: Client, job: dict[str, Any], *, live: bool, json: bool) -> int:
-    from monk.cli.follow import follow
-    from monk.cli.terminal import tell
-
-    if live:
-        tell(f"{job['id']} {job['state']}{_start(job)}; Ctrl-C stops watching, not the job")
-    try:
-        return _say_ended(follow(daemon, job, live=live), json)
-    except KeyboardInterrupt:
-        tell(f"\n{job['id']} goes on; `monk show {job['id']}` has the answer when it is done")
-        return INTERRUPTED
-
-
-def _start(job: dict[str, Any]) -> str:
-    from monk.cli.moments import shown
-
-    starts = (job.get("forecast") or {}).get("starts_at")
-    return f", starts about {shown(starts)}" if starts and job["state"] in ("queued", "waiting") else ""
-
-
-def _say_accepted(job: dict[str, Any], json: bool) -> None:
-    from monk.cli.terminal import say, say_json, tell
-
-    if json:
-        say_json(job)
-        return
-    say(str(job["id"]))
-    if start := _start(job):
-        tell(f"{job['state']}{start}")
-
-
-def _say_ended(job: dict[str, Any], json: bool) -> int:
-    from monk.cli.terminal import one_line, say_json, say_markdown, tell
-    from monk.cli.views import answer
-    from monk.client import class_of
-
-    done, error = job["state"] == "done", job.get("error") or {}
-    if json:
-        say_json(job)
-    elif done:
-        say_markdown(answer(job))
-    else:
-        why = error.get("message") or ""
-        tell(one_line(f"monk: {job['id']} {job['state']}{': ' if why else ''}{why}"))
-    return 0 if done else class_of(str(error.get("code"))).exit_status

@@ -46,8 +46,7 @@ def train(
 
     monk adapter train lawyer --feedback --corpus 200
     """
-    from monk.cli.session import connect
-    from monk.cli.submit import _say_accepted, _watch
+    from monk.cli.handing_in import hand_in
     from monk.errors import InvalidInput
 
     if not (file or feedback or corpus):
@@ -66,12 +65,7 @@ def train(
     }
     job: dict[str, Any] = {"kind": "train", "input": input_, "seed": seed, "priority": priority}
     job["budget"] = None if minutes is None else {"minutes": minutes}
-    with connect() as daemon:
-        accepted = daemon.post("/jobs", {key: value for key, value in job.items() if value is not None})
-        if not wait:
-            _say_accepted(accepted, json)
-            return 0
-        return _watch(daemon, accepted, live=not json, json=json)
+    return hand_in({key: value for key, value in job.items() if value is not None}, wait=wait, live=True, json=json)
 
 
 def _examples(file: str) -> list[dict[str, Any]]:

@@ -1,0 +1,69 @@
+"""A job handed to the daemon: its id at once, or, if wished, its answer when there is one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from monk.client import Client
+
+INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
+
+
+def hand_in(job: dict[str, Any], *, wait: bool, live: bool, json: bool) -> int:
+    """Submit it; the exit status. `wait`: until it ends, watched where `live`. Raises what the daemon answers."""
+    from monk.cli.session import connect
+
+    with connect() as daemon:
+        accepted = daemon.post("/jobs", job)
+        if wait:
+            return _watch(daemon, accepted, live=live and not json, json=json)
+        _say_accepted(accepted, json)
+        return 0
+
+
+def _watch(daemon: Client, job: dict[str, Any], *, live: bool, json: bool) -> int:
+    from monk.cli.follow import follow
+    from monk.cli.terminal import tell
+
+    if live:
+        tell(f"{job['id']} {job['state']}{_start(job)}; Ctrl-C stops watching, not the job")
+    try:
+        return _say_ended(follow(daemon, job, live=live), json)
+    except KeyboardInterrupt:
+        tell(f"\n{job['id']} goes on; `monk show {job['id']}` has the answer when it is done")
+        return INTERRUPTED
+
+
+def _start(job: dict[str, Any]) -> str:
+    from monk.cli.moments import shown
+
+    starts = (job.get("forecast") or {}).get("starts_at")
+    return f", starts about {shown(starts)}" if starts and job["state"] in ("queued", "waiting") else ""
+
+
+def _say_accepted(job: dict[str, Any], json: bool) -> None:
+    from monk.cli.terminal import say, say_json, tell
+
+    if json:
+        say_json(job)
+        return
+    say(str(job["id"]))
+    if start := _start(job):
+        tell(f"{job['state']}{start}")
+
+
+def _say_ended(job: dict[str, Any], json: bool) -> int:
+    from monk.cli.terminal import one_line, say_json, say_markdown, tell
+    from monk.cli.views import answer
+    from monk.client import class_of
+
+    done, error = job["state"] == "done", job.get("error") or {}
+    if json:
+        say_json(job)
+    elif done:
+        say_markdown(answer(job))
+    else:
+        why = error.get("message") or ""
+        tell(one_line(f"monk: {job['id']} {job['state']}{': ' if why else ''}{why}"))
+    return 0 if done else class_of(str(error.get("code"))).exit_status

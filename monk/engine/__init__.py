@@ -3,6 +3,7 @@
     worker threads ──▶ EngineProcess ──socket──▶ child: Runner ──▶ Lanes ──┬▶ Streams  (streams.py)  thoughts on their own
                        (process.py)              (runner.py)  (lanes.py)   ├▶ Study    (study.py)    long prompts
                                                    │                       └▶ Forks    (forks.py)    one beginning, many
+                                                   ├▶ Line        who waits, and who is next (line.py, order.py)
                                                    ├▶ Scheduler   what enters the next batch (arithmetic)
                                                    └▶ Voice       logits to tokens, from (seed, index), and to listeners
     llama.py, lane.py: the only imports of llama_cpp        kv_store.py: blocks of KV on disk

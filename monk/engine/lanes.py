@@ -11,7 +11,6 @@ them, works with streams alone.
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import dataclass
 
 from monk.engine.archive import Archive
@@ -22,12 +21,12 @@ from monk.engine.forks import Forks
 from monk.engine.frames import Image
 from monk.engine.grouping import CELL_RATIO, LEAST_SHARED_TOKENS, Candidate, Group, Prices, best_group
 from monk.engine.guessing import Guessing
+from monk.engine.line import Line
 from monk.engine.model_use import DENSE, OwnSettings
 from monk.engine.native import Lane, Logits, Model
-from monk.engine.order import Waiting, order
 from monk.engine.placement import COPY_BYTES_PER_SECOND
 from monk.engine.scheduler import Prefill, Scheduler, Step, Work
-from monk.engine.sequence import Sequence, common_prefix
+from monk.engine.sequence import Sequence, Tokens, common_prefix
 from monk.engine.speculation import Pacer
 from monk.engine.streams import StreamFacts, Streams
 from monk.engine.study import Reading, Study
@@ -69,7 +68,7 @@ class RunnerConfig:
 
 
 class Lanes:
-    """All of them and the line before them. One thread. `archive`: where blocks of KV are kept, if anywhere."""
+    """All of them, and `line` before them. One thread. `archive`: where blocks of KV are kept, if anywhere."""
 
     def __init__(
         self,
@@ -90,8 +89,7 @@ class Lanes:
         self._archive = archive
         self._open_halls()
         self._at_home()
-        self.waiting: list[Sequence] = []
-        self._held_back: set[Sequence] = set()  # of those who wait, who will be cheaper in the fork lane later
+        self.line = Line(model.can_trim, lambda: scheduler.decode_step_seconds)
         self._news = False  # somebody came or went since groups were last looked for
         if not model.can_trim:
             log.info("this model's memory cannot be cut: prompts are neither kept on disk nor forked")
@@ -135,7 +133,7 @@ class Lanes:
     # --- the line
 
     def enter(self, sequence: Sequence) -> None:
-        self.waiting.append(sequence)
+        self.line.enter(sequence)
         self._news = True
 
     @property
@@ -150,28 +148,29 @@ class Lanes:
                 self._form_group()
                 self._join_forks()
                 self._hold_back()
-            if self.waiting and self._streams.has_free_slot:
-                self._seat_in_streams()
-        self._streams.settle(somebody_waits=bool(self.waiting))
+            self._seat_in_streams()
+        self._streams.settle(somebody_waits=bool(self.line))
 
     def _seat_in_streams(self) -> None:
         """Who comes next may depend on who has just been seated."""
-        while self.waiting and self._streams.has_free_slot:
-            line = [sequence for sequence in self.waiting if sequence not in self._held_back]
-            if not line or (sequence := self._first_of(line)).wave != self._wave:
+        while self._streams.has_free_slot:
+            sequence = self.line.next_for_streams(self._wave, self._held)
+            if sequence is None:
                 return
-            self.waiting.remove(sequence)
+            self.line.leave(sequence)
             self._streams.seat(sequence)
 
-    def _of_this_wave(self) -> list[Sequence]:
-        return [sequence for sequence in self.waiting if sequence.wave == self._wave]
+    @property
+    def _held(self) -> list[Tokens]:
+        """What the slots hold or will hold."""
+        return [owner.row for owner in self._streams.owners]
 
     def _wave_goes_on(self) -> bool:
         """False while slots must run empty because the next in the line needs another wave; it changes in the end."""
-        while any(sequence.wave != self._wave for sequence in self.waiting):
+        while any(sequence.wave != self._wave for sequence in self.line):
             if self.num_seated and not self._news and not self._streams.has_free_slot:
                 return False
-            first = self._first_of(self.waiting)
+            first = self.line.first(self._wave, self._held)
             if first.wave == self._wave:
                 return True
             if self.num_seated:
@@ -196,22 +195,13 @@ class Lanes:
         if self._model.streams is not self._lane:
             self._open_halls()
 
-    def _first_of(self, line: list[Sequence]) -> Sequence:
-        """Who of them gets the next seat."""
-        now = time.monotonic()
-        waiting = [_waiting(sequence, now) for sequence in line]
-        if not self._model.can_trim:  # only whole prompts can be shared, and the shorter one comes first by itself
-            return line[min(range(len(line)), key=lambda at: (-waiting[at].rank(0.0), waiting[at].wave != self._wave))]
-        held = [owner.row for owner in self._streams.owners]
-        return line[order(waiting, held, self._wave, self._scheduler.decode_step_seconds)[0]]
-
     def leave(self, sequence: Sequence, *, keep: bool) -> None:
         """The thought is over. `keep`: what it computed may be used by others."""
         self._news = True
         if self._drafts is not None:
             self._drafts.end(sequence.order)
         if sequence.lane is None:
-            self.waiting.remove(sequence)
+            self.line.leave(sequence)
             return
         if sequence.lane == "fork":
             self._leave_fork(sequence)
@@ -259,25 +249,26 @@ class Lanes:
         """Let those in who share what is in the fork lane already, and with nobody else much more."""
         if self._forks is None:
             return
-        for sequence in self._of_this_wave():
+        for sequence in self.line.of(self._wave):
             if self._forks.takes(sequence) and not self._is_closer_to_others(sequence, len(self._forks.shared)):
-                self.waiting.remove(sequence)
+                self.line.leave(sequence)
                 self._forks.join(sequence)
 
     def _hold_back(self) -> None:
         """Keep those out of the streams for whom a seat in the fork lane is worth waiting for."""
-        self._held_back = set()
+        kin: list[Sequence] = []
         if self._forks is not None and not self._forks.is_empty:
-            kin = [sequence for sequence in self._of_this_wave() if self._forks.takes_later(sequence)]
             length = len(self._forks.shared)
-            self._held_back = {sequence for sequence in kin if not self._is_closer_to_others(sequence, length)}
+            later = [sequence for sequence in self.line.of(self._wave) if self._forks.takes_later(sequence)]
+            kin = [sequence for sequence in later if not self._is_closer_to_others(sequence, length)]
+        self.line.hold_back(kin)
 
     def _is_closer_to_others(self, sequence: Sequence, shared: int) -> bool:
         """True if it could take over far more than these shared tokens elsewhere."""
         row = sequence.row
         if self._streams.kept_for(row) > shared:
             return True
-        others = [other for other in [*self.waiting, *self._streams.owners] if other is not sequence]
+        others = [other for other in [*self.line, *self._streams.owners] if other is not sequence]
         return any(common_prefix(row, other.row) >= shared + LEAST_SHARED_TOKENS for other in others)
 
     def _form_group(self) -> None:
@@ -286,7 +277,7 @@ class Lanes:
             return
         early = [owner for owner in self._streams.owners if owner.pending > 1 and not owner.num_decoded]
         candidates = sorted(
-            (item for item in [*self._of_this_wave(), *early] if not item.no_fork), key=lambda item: item.order
+            (item for item in [*self.line.of(self._wave), *early] if not item.no_fork), key=lambda item: item.order
         )
         if len(candidates) < 2:
             return
@@ -324,7 +315,7 @@ class Lanes:
         assert self._forks is not None
         for sequence in members:
             if sequence.lane is None:
-                self.waiting.remove(sequence)
+                self.line.leave(sequence)
             else:
                 self._study.drop(sequence)
                 self._streams.release(sequence, keep=True)
@@ -350,19 +341,6 @@ class Lanes:
             self._ask_for_beginning(min(others, key=lambda item: item.order))
 
     def _send_back(self, sequence: Sequence) -> None:
-        self.waiting.insert(0, sequence)
+        self.line.enter_first(sequence)
         self._news = True
 
-
-def _waiting(sequence: Sequence, now: float) -> Waiting:
-    waited = now - sequence.arrived_at
-    deadline = sequence.request.deadline_seconds
-    return Waiting(
-        arrival=sequence.order,
-        tokens=sequence.row,
-        max_new_tokens=max(1, sequence.remaining),
-        priority=sequence.request.priority,
-        wave=sequence.wave,
-        waited_seconds=waited,
-        deadline_seconds=None if deadline is None else deadline - waited,
-    )

@@ -115,7 +115,7 @@ class Runner:
 
     def _count_seats(self) -> None:
         self.counters.active = self._lanes.num_seated
-        self.counters.waiting = len(self._lanes.waiting)
+        self.counters.waiting = len(self._lanes.line)
 
     # --- arrivals and departures
 

@@ -262,7 +262,7 @@ def test_whatever_is_guessed_refused_or_cancelled_everybody_says_their_own(
         if gone:
             house.runner.cancel(item.id)
             house.runner._read_inbox()
-    house.model.codes = [code for code in codes if code != NO_ROOM or not house.runner._lanes.waiting]
+    house.model.codes = [code for code in codes if code != NO_ROOM or not house.runner._lanes.line]
     house.work()
 
     for item in asked:

@@ -135,10 +135,10 @@ def _candidates(logits: Logits, sampling: Sampling) -> tuple[Ids, Logits]:
         kept = _nucleus(values, sampling.top_p)
         ids, values = ids[kept], values[kept]
     if sampling.min_p > 0.0:
-        kept = np.flatnonzero(values >= values.max() + np.log(sampling.min_p))
+        kept = (values >= values.max() + np.log(sampling.min_p)).nonzero()[0]
         ids, values = ids[kept], values[kept]
-    possible = np.flatnonzero(values > -np.inf)
-    return ids[possible], values[possible]
+    possible = values > -np.inf
+    return (ids, values) if possible.all() else (ids[possible], values[possible])
 
 
 def _largest(values: Logits, count: int) -> Ids:
@@ -157,10 +157,9 @@ def _largest(values: Logits, count: int) -> Ids:
         stretches = values[:cut].reshape(-1, width)
         maxima = stretches.max(axis=1)
         bound = np.partition(maxima, -count)[-count]
-        high = np.flatnonzero(maxima >= bound)  # only in these is something to find
-        found = np.flatnonzero(stretches[high] >= bound)
-        inside = high[found // width] * width + found % width
-        places = np.concatenate([inside, cut + np.flatnonzero(values[cut:] >= bound)])
+        high = (maxima >= bound).nonzero()[0]  # only in these is something to find
+        row, column = (stretches[high] >= bound).nonzero()
+        places = np.concatenate([high[row] * width + column, cut + (values[cut:] >= bound).nonzero()[0]])
     if len(places) > count:
         places = places[np.argpartition(values[places], len(places) - count)[-count:]]
     return np.sort(places)

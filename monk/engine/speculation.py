@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 
 from monk.engine.callcost import CallCost
 
@@ -31,7 +33,7 @@ PLAIN_EVERY_STEPS = 64  # a step without guesses among those with: what it would
 Passes = list[tuple[int, int]]  # (sequences, rows of all of them together) of each pass over the weights
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Wish:
     """What one decoding sequence could guess. `reach`: for each guessed token the chance that it is accepted, falling.
     `room`: how many rows beside its own its memory still takes."""
@@ -39,6 +41,14 @@ class Wish:
     slot: int
     reach: tuple[float, ...] = ()
     room: int = LONGEST_DRAFT
+
+    @cached_property
+    def _worth(self) -> list[float]:
+        return [0.0, *accumulate(self.reach)]
+
+    def worth(self, count: int) -> float:
+        """Tokens that so many guesses bring, on average. Those it has not got bring nothing."""
+        return self._worth[min(count, len(self.reach))]
 
 
 class Pacer:
@@ -157,12 +167,12 @@ class Pacer:
 
 def expected_tokens(wishes: Row[Wish], counts: Row[int]) -> float:
     """Of one step; each sequence gets one beside its accepted guesses. Filled-up rows bring nothing."""
-    return len(wishes) + sum(sum(wish.reach[:count]) for wish, count in zip(wishes, counts, strict=True))
+    return len(wishes) + sum(wish.worth(count) for wish, count in zip(wishes, counts, strict=True) if count)
 
 
 def _most_tokens(wishes: Row[Wish]) -> float:
     """Of one step in which all guesses are taken along."""
-    return len(wishes) + sum(sum(wish.reach) for wish in wishes)
+    return len(wishes) + sum(wish.worth(len(wish.reach)) for wish in wishes)
 
 
 def stream_passes(slots: Row[int], rows: Row[int]) -> Passes:

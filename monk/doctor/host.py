@@ -70,14 +70,14 @@ def memory_lock(settings: Settings, root: Path = ROOT) -> Iterator[Finding]:
     """With mlock: may the weights be locked? Asked of the running engine, or of this shell."""
     from monk.daemon import engine_config
     from monk.engine.gguf_file import read
-    from monk.engine.pages import UNLIMITED, check_lock, lock_limit
+    from monk.engine.pages import UNLIMITED, check_lock, lock_limit, lock_limit_of
 
     if not settings.mlock:
         return
     model = read(engine_config(settings).model_path)
     needed = sum(part.stat().st_size for part in model.parts) + model.repacked_bytes
     pid = (_engine(settings) or {}).get("pid")
-    limit = _limit_of(pid, root) if pid else lock_limit(root)
+    limit = lock_limit_of(pid, root) if pid else lock_limit(root)
     whose = "the engine" if pid else "a process of this shell"
     check_lock(needed, limit)
     told = "all there is" if limit == UNLIMITED else gib(limit)
@@ -145,8 +145,7 @@ def numa_kernel(settings: Settings, root: Path = ROOT) -> Iterator[Finding]:
             f"vm.zone_reclaim_mode is {reclaim}: a full node drops the model's pages while others are empty",
             _sysctl("vm.zone_reclaim_mode", 0),
         )
-    pinned = settings.cpus or _binding(settings, machine, root).nodes
-    if pinned and (balancing := _number(root / "proc/sys/kernel/numa_balancing")):
+    if _is_bound(settings, machine, root) and (balancing := _number(root / "proc/sys/kernel/numa_balancing")):
         yield Finding(
             "numa balancing",
             "warn",
@@ -229,6 +228,15 @@ def _binding(settings: Settings, machine: Topology, root: Path) -> Binding:
     )
 
 
+def _is_bound(settings: Settings, machine: Topology, root: Path) -> bool:
+    from monk.errors import SettingsInvalid
+
+    try:
+        return bool(settings.cpus or _binding(settings, machine, root).nodes)
+    except SettingsInvalid:  # another check tells
+        return False
+
+
 def _need(settings: Settings, root: Path) -> Need | None:
     """None when the model cannot be read, which another check tells."""
     from monk.daemon import engine_config
@@ -264,14 +272,6 @@ def _engine(settings: Settings) -> dict[str, Any] | None:
             return dict(daemon.get("/status")["engine"])
     except MonkError:  # a token that we do not have
         return None
-
-
-def _limit_of(pid: int, root: Path) -> int:
-    """RLIMIT_MEMLOCK of a process; what it may when it has the right to lock all is not told by its limits."""
-    from monk.engine.pages import UNLIMITED
-
-    found = re.search(r"^Max locked memory\s+(\S+)", _text(root / f"proc/{pid}/limits"), re.M)
-    return int(found[1]) if found and found[1].isdigit() else UNLIMITED
 
 
 def _meminfo(root: Path) -> dict[str, int]:

@@ -100,7 +100,7 @@ def huge_bytes(pid: int | str = "self") -> int:
 def lock_limit(root: Path = ROOT) -> int:
     """Bytes that this process may lock; UNLIMITED for who has the right to all. Takes what it may: the soft limit is raised to
     the hard one."""
-    if _may_lock_all(root):
+    if _may_lock_all("self", root):
         return UNLIMITED
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     if soft != hard:
@@ -110,8 +110,16 @@ def lock_limit(root: Path = ROOT) -> int:
     return UNLIMITED if soft == resource.RLIM_INFINITY else soft
 
 
-def _may_lock_all(root: Path) -> bool:
-    found = re.search(r"^CapEff:\s+([0-9a-f]+)", _text(root / "proc/self/status"), re.M)
+def lock_limit_of(pid: int, root: Path = ROOT) -> int:
+    """The same of another process, as it is."""
+    if _may_lock_all(pid, root):
+        return UNLIMITED
+    found = re.search(r"^Max locked memory\s+(\S+)", _text(root / f"proc/{pid}/limits"), re.M)
+    return int(found[1]) if found and found[1].isdigit() else UNLIMITED
+
+
+def _may_lock_all(pid: int | str, root: Path) -> bool:
+    found = re.search(r"^CapEff:\s+([0-9a-f]+)", _text(root / f"proc/{pid}/status"), re.M)
     return bool(found) and bool(int(found[1], 16) >> CAP_IPC_LOCK & 1)  # type: ignore[index]
 
 

@@ -13,7 +13,7 @@ from monk import doctor
 from monk.doctor import host
 from monk.doctor.finding import Finding
 from monk.engine import embedded, gguf_file
-from monk.engine.pages import UNLIMITED
+from monk.engine.pages import UNLIMITED, lock_limit_of
 from monk.settings import Settings, load
 from tests import machines
 from tests.engine_models import write_tiny_model
@@ -109,9 +109,12 @@ def test_a_lock_that_would_fail_tells_what_to_write_in_the_unit(
 
 def test_the_limit_of_a_running_engine_is_its_own(desktop: Path) -> None:
     put(desktop / "proc/7/limits", "Limit   Soft  Hard  Units\nMax locked memory         8388608   8388608   bytes")
-    assert host._limit_of(7, desktop) == 8 << 20
+    assert lock_limit_of(7, desktop) == 8 << 20
+    put(desktop / "proc/7/status", "CapEff:\t0000000000004000")
+    assert lock_limit_of(7, desktop) == UNLIMITED, "root's, whatever its limit"
+    put(desktop / "proc/7/status", "CapEff:\t0000000000000000")
     put(desktop / "proc/7/limits", "Max locked memory         unlimited   unlimited   bytes")
-    assert host._limit_of(7, desktop) == UNLIMITED
+    assert lock_limit_of(7, desktop) == UNLIMITED
 
 
 def test_swap_in_use_and_a_kernel_that_will_swap_are_warned_of(home: Path, desktop: Path) -> None:

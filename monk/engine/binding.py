@@ -175,7 +175,7 @@ def _on_a_node(topology: Topology, needed_bytes: int, usable: frozenset[int], th
     if needed_bytes > node.free_bytes:
         raise SettingsInvalid(
             f"numa is isolate, and the plan needs {_gib(needed_bytes)}: node {node.number}, the roomiest, has "
-            f"{_gib(node.free_bytes)} free of {_gib(node.memory_bytes)}; set numa to distribute, or have fewer slots or less context",
+            f"{_gib(node.free_bytes)} free of {_gib(node.memory_bytes)}; set numa to distribute, or lower slots or context",
             param="numa",
         )
     return _kept_to(topology, cpus, "numa is isolate")

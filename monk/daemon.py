@@ -293,6 +293,9 @@ def engine_config(settings: Settings) -> EngineConfig:
         memory_reserve_bytes=settings.memory_reserve_bytes,
         mlock=settings.mlock,
         mmap=settings.mmap,
+        huge_pages=settings.huge_pages,
+        numa=settings.numa,
+        cpus=settings.cpus or "",
     )
 
 

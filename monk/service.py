@@ -1,11 +1,13 @@
 """Puts Night Monk under systemd: as a service of the machine, or of one account. Units come from `systemd/`, where each line
-has its reason; here only the paths are filled in. Knows nothing of jobs, settings or the database.
+has its reason; here only the paths are filled in. On a Mac launchd takes its place (`launchd.py`). Knows nothing of jobs,
+settings or the database.
 """
 
 from __future__ import annotations
 
 import getpass
 import os
+import platform
 import pwd
 import re
 import shlex
@@ -44,11 +46,19 @@ def install(user: bool, start: bool) -> list[str]:
     Raises InvalidInput when rights are missing or the program lies where the service could not reach it, and Unavailable
     when systemd refuses. Again on an installed one: brings the unit up to this version.
     """
+    if platform.system() == "Darwin":
+        from monk import launchd
+
+        return launchd.install(user, start)
     return _install_for_account(start) if user else _install_for_machine(start)
 
 
 def uninstall(user: bool) -> list[str]:
     """Stop it and remove the unit; home and account stay. Raises InvalidInput, NotFound, Unavailable."""
+    if platform.system() == "Darwin":
+        from monk import launchd
+
+        return launchd.uninstall(user)
     if not user:
         _need_root("uninstall")
     unit = _unit_folder(user) / UNIT
@@ -65,7 +75,7 @@ def uninstall(user: bool) -> list[str]:
 def render(user: bool) -> str:
     """The unit's text for the environment this runs in. Raises InvalidInput when `monk` is not installed in it, and
     SettingsInvalid when an account's settings cannot be read, as they say where its home is."""
-    template = _template_folder() / ("night-monk-user.service" if user else "night-monk.service")
+    template = template_folder("systemd") / ("night-monk-user.service" if user else "night-monk.service")
     text = template.read_text(encoding="utf-8").replace("{monk}", quoted(str(program())))
     if user:
         text = text.replace("{home}", quoted(f"MONK_HOME={load().home}"))
@@ -136,7 +146,7 @@ def _make_account() -> list[str]:
     command = ["useradd", "--system", "--user-group", "--home-dir", str(STATE), "--no-create-home"]
     command += ["--shell", shutil.which("nologin") or "/usr/sbin/nologin", "--comment", "Night Monk", ACCOUNT]
     try:
-        _run(command)
+        run(command)
     except FileNotFoundError as exc:
         raise Unavailable(f"useradd is missing; make a system user {ACCOUNT} with the home {STATE} by hand") from exc
     return [f"made the system user {ACCOUNT}"]
@@ -227,10 +237,10 @@ def _reachable(user: bool) -> bool:
 
 
 def _systemctl(user: bool, *words: str) -> None:
-    _run(["systemctl", *(["--user"] if user else []), *words])
+    run(["systemctl", *(["--user"] if user else []), *words])
 
 
-def _run(command: list[str]) -> None:
+def run(command: list[str]) -> None:
     """Raises Unavailable with what the program said, FileNotFoundError when there is none."""
     ended = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if ended.returncode != 0:
@@ -255,10 +265,10 @@ def _for_version(text: str, version: int | None) -> str:
     return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(unknown))
 
 
-def _template_folder() -> Path:
+def template_folder(name: str) -> Path:
     """In a wheel beside this file; in a source tree beside the package."""
     here = Path(__file__).resolve().parent
-    return here / "systemd" if (here / "systemd").is_dir() else here.parent / "systemd"
+    return here / name if (here / name).is_dir() else here.parent / name
 
 
 def write_whole(path: Path, text: str, mode: int) -> None:

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import ByteSize, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from monk.engine.binding import THREADS, check_settings
 from monk.engine.client import ModelUse
 from monk.engine.model_use import check_ranges
 from monk.errors import MonkError, SettingsInvalid
@@ -127,8 +128,26 @@ class Settings(BaseSettings):
     train_save_seconds: Annotated[float, Field(ge=0, le=3600)] = Field(
         20.0, description="What a crash in the middle of a training loses at most; 0: every step is saved"
     )
-    mlock: bool = Field(False, description="Lock the weights in memory")
+    mlock: bool = Field(
+        False,
+        description="Lock the weights in memory, so that they are never swapped out; needs mmap and RLIMIT_MEMLOCK",
+    )
     mmap: bool = Field(True, description="Map the weights from the file instead of reading a copy")
+    huge_pages: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Pages of 2 MiB for KV and buffers, and for weights where mmap is off: asked for, or none; "
+        "auto: as the kernel does by itself",
+    )
+    numa: Literal["auto", "off", "distribute", "isolate", "numactl"] = Field(
+        "auto",
+        description="Several memory nodes: threads and pages on all of them, on one, or as the process was started; "
+        "auto: on one socket if the plan fits there, or on all",
+    )
+    cpus: str | None = Field(
+        None,
+        pattern=r"^[0-9,\- ]*$",
+        description='CPUs that the engine keeps to, such as "0-31,64-95"; unset: as numa says',
+    )
 
     corpus: Path | None = Field(None, description="Folder of documents; unset: corpus/ in the home")
     embedding_model: str | None = Field(
@@ -233,6 +252,8 @@ class Settings(BaseSettings):
         if self.socket is None and self.host not in LOOPBACK and self.token is None:
             raise ValueError(f"host {self.host} can be reached by others, so a token is needed: set MONK_TOKEN")
         _checked(check_ranges, self.model_use)
+        threads = {name: getattr(self, name) for name in THREADS}
+        _checked(lambda cpus: check_settings(self.numa, cpus or "", threads), self.cpus)
         if self.kv_type_v.startswith("q") and self.flash_attention == "off":
             raise ValueError(
                 f"kv_type_v {self.kv_type_v} needs flash attention; set flash_attention to on, or kv_type_v to f16"

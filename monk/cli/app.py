@@ -105,7 +105,7 @@ def _adapter() -> typer.Typer:
 
 
 def _service() -> typer.Typer:
-    group = _new("Install Night Monk as a systemd service, or remove it.")
+    group = _new("Install Night Monk as a service, or remove it.")
     group.command("install")(service.install)
     group.command("uninstall")(service.uninstall)
     return group

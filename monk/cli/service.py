@@ -1,4 +1,4 @@
-"""`monk service`: the systemd unit, in or out."""
+"""`monk service`: the systemd unit (on a Mac, launchd's property list), in or out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def install(
     user: User = False,
     start: Annotated[bool, typer.Option("--start/--no-start", help="Enable and start it at once.")] = True,
 ) -> None:
-    """Write the systemd unit, enable it and start it.
+    """Write the systemd unit (on a Mac, launchd's list) and start it.
 
     sudo /opt/night-monk/bin/monk service install
     """

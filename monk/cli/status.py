@@ -87,7 +87,8 @@ def _tuning(tuning: dict[str, Any]) -> list[str]:
         f" (measured {shown(tuning['measured_at'])})" if tuning.get("measured_at") else " (not measured: `monk tune`)"
     )
     told = "; ".join(f"{source}: {', '.join(names)}" for source, names in by_source.items())
-    return [f"runs with {told}{when}"]
+    reason = (tuning.get("binding") or {}).get("reason")
+    return [f"runs with {told}{when}", *([f"cpus and memory: {reason}"] if reason else [])]
 
 
 def _corpus(corpus: dict[str, Any]) -> str:

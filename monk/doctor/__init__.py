@@ -1,6 +1,7 @@
 """`monk doctor`: is everything in order, and if not, what to do. Each check looks at one thing and never changes it.
 
-    examine ─▶ home, disk ─▶ model, memory ─▶ corpus, embedding ─▶ port, night, kinds ─▶ engine (really started)
+    examine ─▶ home, disk ─▶ model, memory ─▶ the machine ─▶ corpus, embedding ─▶ port, night, kinds ─▶ engine (really
+    started)
 
 A check that fails in a way nobody foresaw is a finding too: the others still run.
 """
@@ -23,7 +24,7 @@ def examine(settings: Settings, *, quick: bool) -> Iterator[Finding]:
 
 
 def _checks(quick: bool) -> list[tuple[str, Check]]:
-    from monk.doctor import engine, house, library, model, net
+    from monk.doctor import engine, host, house, library, model, net
 
     checks: list[tuple[str, Check]] = [
         ("programs", house.programs),
@@ -33,7 +34,14 @@ def _checks(quick: bool) -> list[tuple[str, Check]]:
         ("model", model.model_file),
         ("memory", model.memory),
         ("tuning", model.tuning),
-        ("swap", model.swap),
+        ("numa", host.topology),
+        ("huge pages", host.huge_pages),
+        ("memory lock", host.memory_lock),
+        ("swap", host.swap),
+        ("overcommit", host.overcommit),
+        ("numa kernel", host.numa_kernel),
+        ("control group", host.control_group),
+        ("governor", host.governor),
         ("corpus", library.corpus),
         ("embedding", library.embedding_present if quick else library.embedding_works),
         *([] if quick else [("reranker", library.reranker_works)]),

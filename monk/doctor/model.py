@@ -104,19 +104,6 @@ def _record(settings: Settings) -> Record | None:
     return None if sha256 is None else find(config, sha256)
 
 
-def swap(settings: Settings) -> Iterator[Finding]:
-    """Swapping makes a model a hundred times slower without an error."""
-    import psutil
-
-    used, total = psutil.swap_memory().used, psutil.virtual_memory().total
-    if used > total // 20:
-        yield Finding(
-            "swap", "warn", f"{gib(used)} are swapped out", "close what takes the memory, or set MONK_MLOCK=true"
-        )
-    else:
-        yield Finding("swap", "ok", f"{gib(used)} used")
-
-
 def _config(settings: Settings) -> EngineConfig:
     from monk.daemon import engine_config
 

@@ -74,6 +74,10 @@ empty. Adapters are worn by the contexts that are open; rope settings are those 
 expert count is that of a loaded model, so the first handle is freed before the second one is loaded, from pages that are
 still in memory. KV, in slots and on disk, stays with its wave.
 
+*Place.* Which CPUs and memory nodes the engine uses is chosen from the machine's topology (`topology.py`, `binding.py`) and done
+before llama.cpp loads anything (`bound.py`): affinity for all threads, a memory policy for all pages, for llama.cpp puts threads
+in place and leaves pages to the kernel. Huge pages, locks and the page cache are in `pages.py`. None of it shapes KV.
+
 *Resume.* Tokens are the truth. A thought that was cut is asked again with the tokens it had (`saved`); they are
 prefilled behind the prompt and the next token is drawn from (seed, index) as it would have been. Grammars, stop strings
 and half characters are replayed from the same tokens.

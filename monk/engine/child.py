@@ -11,6 +11,7 @@ import argparse
 import ctypes
 import logging
 import os
+import platform
 import signal
 import socket
 import sys
@@ -22,9 +23,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monk.engine import fingerprint, gguf_file, lane_plan, memory, wire, words
+from monk.engine.bound import bound, take_place, within
 from monk.engine.client import AS_ITS_FILE_SAYS, Message, ModelCard, ModelUse, Segment
 from monk.engine.config import EngineConfig
 from monk.engine.model_use import OwnSettings, settled, told
+from monk.engine.pages import huge_bytes
 from monk.engine.relay import Relay
 from monk.engine.tuning.force import in_force, prices
 from monk.engine.tuning.record import fill
@@ -81,7 +84,8 @@ def first_frames(channel: wire.Channel) -> list[wire.Frame]:
 
 def die_with(parent: int) -> None:
     """Have the kernel kill us when the parent dies; if it died before we could ask, leave now."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if platform.system() == "Linux":  # elsewhere the end of the socket has to do
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         sys.exit(0)
 
@@ -139,6 +143,8 @@ class Child:
         file = gguf_file.read(config.model_path)
         own, house = OwnSettings.of(file), _house(file, config)
         plan = memory.fit(file, config)
+        config = bound(config, plan)
+        take_place(config, file, plan)
         if config.model_sha256 is not None:
             sha256 = fingerprint.check_pin(file.parts, config.model_sha256)
         else:
@@ -146,13 +152,16 @@ class Child:
         given, record = config, known_or_measured(config, file, sha256, lambda _frame: self._note_progress())
         if record is not None:
             config = fill(config, record.values)
-            plan = memory.fit(file, config)
+        config = within(config)
+        plan = memory.fit(file, config)
         from monk.engine.archive import open_archive
         from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
         from monk.engine.runner import Runner, RunnerConfig
 
         self._model = LlamaModel(config, plan, self._note_progress, file, house)
-        self._card = make_card(file, config, plan, sha256, self._model, in_force(given, plan, record))
+        assert config.binding is not None
+        tuning = {**in_force(given, plan, record), "binding": config.binding.facts()}
+        self._card = make_card(file, config, plan, sha256, self._model, tuning)
         settings = RunnerConfig(
             context=self._card.context,
             chunk=plan.ubatch,
@@ -173,11 +182,12 @@ class Child:
         )
         self._archive = open_archive(file, config, plan, sha256)
         self._runner = Runner(self._model, settings, self._outbox.deliver, self._archive)
+        self._log(logging.INFO, "threads and memory bound", **config.binding.facts())
         self._report(file, plan)
 
     def _report(self, file: gguf_file.GgufFile, plan: memory.Plan) -> None:
         """Plan and truth side by side, for the log."""
-        self._log(logging.INFO, "model loaded", **plan.facts(), rss_bytes=rss_bytes())
+        self._log(logging.INFO, "model loaded", **plan.facts(), rss_bytes=rss_bytes(), huge_bytes=huge_bytes())
         if file.chat_template is None:
             self._log(logging.WARNING, "model has no chat template, plain names are used instead")
         if plan.context > file.train_context + lane_plan.PAD:
@@ -310,7 +320,12 @@ def make_card(
 
 def rss_bytes() -> int:
     """Resident memory of this process."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE_BYTES
+    except OSError:  # macOS
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from monk.engine.binding import THREADS, Binding, Numa, check_settings
 from monk.engine.client import AS_ITS_FILE_SAYS, ModelUse
 from monk.engine.model_use import check_ranges
+from monk.engine.pages import HugePages
 from monk.errors import InvalidInput, SettingsInvalid
 
 FlashAttention = Literal["auto", "on", "off"]
 KvType = Literal["f32", "f16", "bf16", "q8_0"]
 Speculation = Literal["auto", "off"]
-Numa = Literal["off", "distribute", "isolate", "numactl"]
 
 MAX_SLOTS = 256  # llama.cpp refuses more sequences than this
 QUANTISED_KV: frozenset[str] = frozenset({"q8_0"})
@@ -51,7 +52,10 @@ class EngineConfig:
     mlock: bool = False
     mmap: bool = True
     repack: bool = True  # copy some weight formats into a faster layout; costs their size again in RAM
+    huge_pages: HugePages = "auto"  # for KV and buffers, and weights where mmap is off
     numa: Numa = "off"
+    cpus: str = ""  # that all threads keep to, as "0-31,64-95"; empty: as numa says
+    binding: Binding | None = None  # what was chosen by the last two; None: not yet, and nothing is bound
     share_prefixes: bool = True
     model_use: ModelUse = AS_ITS_FILE_SAYS  # experts and rope, where they are not to be as in the file
     speculation: Speculation = "auto"  # tokens are guessed from the text so far, where that pays
@@ -69,6 +73,9 @@ class EngineConfig:
                 object.__setattr__(self, name, Path(getattr(self, name)))
         if isinstance(self.model_use, dict):  # from JSON
             object.__setattr__(self, "model_use", ModelUse(**self.model_use))
+        if isinstance(self.binding, dict):
+            values = {key: tuple(value) if isinstance(value, list) else value for key, value in self.binding.items()}
+            object.__setattr__(self, "binding", Binding(**values))
         self._check_choices()
         self._check_ranges()
         self._check_combinations()
@@ -79,6 +86,7 @@ class EngineConfig:
             "kv_type_k": KvType,
             "kv_type_v": KvType,
             "numa": Numa,
+            "huge_pages": HugePages,
             "speculation": Speculation,
         }
         for name, literal in choices.items():
@@ -129,6 +137,7 @@ class EngineConfig:
             raise SettingsInvalid("mlock pins the mapped file, and mmap is off; switch mmap on", param="mlock")
         try:
             check_ranges(self.model_use)
+            check_settings(self.numa, self.cpus, {name: getattr(self, name) for name in THREADS})
         except InvalidInput as exc:
             raise SettingsInvalid(exc.message, param=exc.param) from exc
         if self.model_sha256 is not None and not _is_sha256(self.model_sha256):

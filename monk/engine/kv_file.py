@@ -23,11 +23,12 @@ import numpy as np
 
 from monk.engine import kv_block
 from monk.engine.kv_block import HEAD_BYTES, Block, BlockDamaged, Head
+from monk.engine.machine import allowed_cpus
 
 NAME = re.compile(r"([0-9a-f]{64})\.kv")
 _UNFINISHED = re.compile(r"[0-9a-f]{64}\.[0-9]+-[0-9]+\.kv-new")
 _SYNC_BYTES = 32 << 20  # written in one go: the database's own fsync never waits behind more than this
-_READERS = min(4, len(os.sched_getaffinity(0)))  # check chunks while others are read; more outrun no disk we know of
+_READERS = min(4, len(allowed_cpus()))  # check chunks while others are read; more outrun no disk we know of
 _serial = count()
 
 

@@ -27,12 +27,13 @@ from monk.engine.machine import measured_available_bytes
 from monk.engine.memory import Plan
 from monk.engine.model_use import extra_expert_bytes
 from monk.engine.native import LaneKind
+from monk.engine.pages import LOCK_REMEDY, Locker
 from monk.engine.wardrobe import Wardrobe
 from monk.errors import InvalidInput, MemoryTooSmall, ModelUnusable, MonkError
 
 log = logging.getLogger(__name__)
 
-NUMA = {"off": 0, "distribute": 1, "isolate": 2, "numactl": 3}
+NUMA = {"distribute": 1, "numactl": 3}  # GGML_NUMA_STRATEGY_*
 Weights = Literal["F16", "Q8_0", "Q4_0"]
 WEIGHTS: dict[Weights, int] = {
     "F16": C.LLAMA_FTYPE_MOSTLY_F16,
@@ -72,8 +73,8 @@ class LlamaModel:
     ) -> None:
         """`file`: its header, without which only rope settings can be changed. `house`: what the model runs with, checked."""
         C.llama_log_set(_on_log, ctypes.c_void_p(0))
-        if config.numa != "off":
-            C.llama_numa_init(NUMA[config.numa])
+        if config.binding is not None and config.binding.native != "off":
+            C.llama_numa_init(NUMA[config.binding.native])
         C.llama_backend_init()
         self._config, self._plan, self._file, self._house = config, plan, file, house
         self._on_progress = on_progress
@@ -131,7 +132,14 @@ class LlamaModel:
             return True
 
         params.progress_callback = progress
-        return self._loaded(params)
+        locker = Locker() if self._config.mlock else None
+        model = self._loaded(params)
+        if locker is not None and (problem := locker.lock(self._plan.weight_bytes - self._plan.repack_bytes)):
+            C.llama_model_free(model)
+            raise ModelUnusable(
+                f"{self._config.model_path.name} is loaded, and {problem}; {LOCK_REMEDY}", param="mlock"
+            )
+        return model
 
     def _load_words(self) -> Any:
         """A handle that has the vocabulary and no weights."""

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Collection
+from functools import lru_cache
 from pathlib import Path
+
+from monk.engine import topology
+from monk.engine.topology import ROOT
 
 UNBOUNDED = 1 << 62
 MEASURE_SIZE = 1024  # of the matrices whose product tells the machine's rate
@@ -16,7 +21,13 @@ def measured_available_bytes() -> int:
 
 
 def _mem_available() -> int:
-    for line in Path("/proc/meminfo").read_text().splitlines():
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # macOS
+        import psutil
+
+        return int(psutil.virtual_memory().available)
+    for line in lines:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
     return UNBOUNDED
@@ -25,7 +36,7 @@ def _mem_available() -> int:
 def _cgroup_available() -> int:
     """Room under the tightest limit on the way up from our cgroup, v2 and v1. Page cache counts as free."""
     rooms = [UNBOUNDED]
-    for folder, limit_name, usage_name in _cgroup_folders():
+    for folder, limit_name, usage_name in _cgroup_folders(ROOT):
         limit = _read_int(folder / limit_name)
         usage = _read_int(folder / usage_name)
         if limit is not None and usage is not None and limit < UNBOUNDED:
@@ -33,18 +44,25 @@ def _cgroup_available() -> int:
     return min(rooms)
 
 
-def _cgroup_folders() -> list[tuple[Path, str, str]]:
+def cgroup_limit(root: Path = ROOT) -> tuple[int, Path] | None:
+    """The tightest memory limit on the way up from our cgroup, and the file that sets it; None: no limit."""
+    limits = [(_read_int(folder / name), folder / name) for folder, name, _ in _cgroup_folders(root)]
+    set_ones = [(limit, file) for limit, file in limits if limit is not None and limit < UNBOUNDED]
+    return min(set_ones, default=None)
+
+
+def _cgroup_folders(base: Path) -> list[tuple[Path, str, str]]:
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        lines = (base / "proc/self/cgroup").read_text().splitlines()
     except OSError:
         return []
     folders = []
     for line in lines:
         _, controllers, place = line.split(":", 2)
         if controllers == "":
-            root, names = Path("/sys/fs/cgroup"), ("memory.max", "memory.current")
+            root, names = base / "sys/fs/cgroup", ("memory.max", "memory.current")
         elif controllers == "memory":
-            root, names = Path("/sys/fs/cgroup/memory"), ("memory.limit_in_bytes", "memory.usage_in_bytes")
+            root, names = base / "sys/fs/cgroup/memory", ("memory.limit_in_bytes", "memory.usage_in_bytes")
         else:
             continue
         leaf = root / place.lstrip("/")
@@ -69,16 +87,24 @@ def _read_int(path: Path) -> int | None:
     return None if text == "max" else int(text)
 
 
-def physical_cores() -> int:
-    """Cores this process may run on, hyperthreads counted once."""
-    allowed = len(os.sched_getaffinity(0))
-    cores = set()
-    for cpu in os.sched_getaffinity(0):
-        try:
-            cores.add(Path(f"/sys/devices/system/cpu/cpu{cpu}/topology/thread_siblings_list").read_text().strip())
-        except OSError:
-            return allowed
-    return max(1, min(len(cores), allowed))
+def allowed_cpus() -> frozenset[int]:
+    """CPUs this process may run on; all, where the system lets nobody choose."""
+    if not hasattr(os, "sched_getaffinity"):
+        return frozenset(range(os.cpu_count() or 1))
+    return frozenset(os.sched_getaffinity(0))
+
+
+STARTED_WITH = allowed_cpus()  # before the engine binds itself to fewer: what a measurement is filed under
+
+
+def physical_cores(cpus: Collection[int] | None = None) -> int:
+    """Cores among these CPUs, by default those this process may run on; hyperthreads counted once."""
+    return _cores_among(allowed_cpus() if cpus is None else frozenset(cpus))
+
+
+@lru_cache(maxsize=16)  # a plan is made a hundred times over, and asks each time
+def _cores_among(cpus: frozenset[int]) -> int:
+    return max(1, topology.this_machine().physical_cores(cpus))
 
 
 def measured_gflops() -> float:

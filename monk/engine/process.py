@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from monk.engine import wire
 from monk.engine.client import EngineState, EngineStatus, Finished, ModelCard, Segment, Stream, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.mailbox import Mailbox
+from monk.engine.pages import TUNABLES, huge_environment
 from monk.engine.request import check_length
 from monk.engine.spawned import Spawned
 from monk.engine.totals import Totals
@@ -229,7 +231,8 @@ class EngineProcess:
 
     def _run_child(self) -> None:
         """Spawn one child and read its socket until it ends."""
-        child = Spawned.spawn("monk.engine.child")
+        tunables = huge_environment(self._config.huge_pages, os.environ.get(TUNABLES, ""))
+        child = Spawned.spawn("monk.engine.child", tunables)
         with self._lock:
             self._child = child
             self._beat_at = time.monotonic()

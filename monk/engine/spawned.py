@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
@@ -35,8 +36,8 @@ class Spawned:
         return self._process.pid
 
     @classmethod
-    def spawn(cls, module: str) -> Spawned:
-        """`module` is run as a program that takes --socket-fd and --parent. Raises OSError."""
+    def spawn(cls, module: str, environment: Mapping[str, str] | None = None) -> Spawned:
+        """`module` is run as a program that takes --socket-fd and --parent, with more in its environment. Raises OSError."""
         ours, theirs = socket.socketpair()
         try:
             command = [sys.executable, "-m", module]
@@ -47,7 +48,7 @@ class Spawned:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 pass_fds=(theirs.fileno(),),
-                env=_environment(),
+                env={**_environment(), **(environment or {})},
             )
         except OSError:
             ours.close()

@@ -15,7 +15,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from monk.engine import gguf_file, wire
+from monk.engine import gguf_file, memory, wire
+from monk.engine.bound import take_place
 from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames
 from monk.engine.config import EngineConfig
 from monk.engine.machine import measured_available_bytes
@@ -76,6 +77,7 @@ def _measure(channel: wire.Channel, frame: dict[str, Any]) -> None:
     config = EngineConfig.from_json(frame["config"])
     situation, notebook = Situation.from_json(frame["situation"]), Notebook.from_json(frame["notebook"])
     file = gguf_file.read(config.model_path)
+    take_place(config, file, memory.fit(file, config))
     bench = Bench(config, file, measured_available_bytes(), lambda: None)
     channel.send({"event": "loaded"})
     ends_at = time.monotonic() + frame["seconds"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from monk.engine.machine import physical_cores
+from monk.engine.machine import STARTED_WITH, physical_cores
+from monk.engine.topology import ROOT
 
 # what ggml has kernels for; other flags come and go with the kernel, and must not make a measurement void
 KERNELS = frozenset(
@@ -24,8 +24,8 @@ def host() -> dict[str, Any]:
     return {
         "cpu": model or platform.machine(),
         "kernels": sorted(KERNELS & flags),
-        "cores": physical_cores(),
-        "threads": len(os.sched_getaffinity(0)),
+        "cores": physical_cores(STARTED_WITH),
+        "threads": len(STARTED_WITH),
         "quota": cpu_quota(),
     }
 
@@ -42,13 +42,13 @@ def _cpu(path: Path) -> tuple[str, set[str]]:
     return named.get("model name", arm), set(named.get("flags", named.get("features", "")).split())
 
 
-def cpu_quota() -> float | None:
+def cpu_quota(base: Path = ROOT) -> float | None:
     """Cores that cgroup v2 lets us use at once; None: all."""
     try:
-        place = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
+        place = (base / "proc/self/cgroup").read_text().strip().rpartition("::")[2].lstrip("/")
     except OSError:
         return None
-    root = Path("/sys/fs/cgroup")
+    root = base / "sys/fs/cgroup"
     rooms = []
     for folder in (root / place, *(root / place).parents):
         if not folder.is_relative_to(root):

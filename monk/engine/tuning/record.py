@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from monk.engine.binding import THREADS
 from monk.engine.config import QUANTISED_KV, EngineConfig
 from monk.engine.tuning import host
 from monk.errors import HomeUnusable, MonkError
 
 VERSION = 1
-THREADS = ("threads", "threads_batch", "threads_single")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ def key_of(config: EngineConfig, sha256: str) -> dict[str, Any]:
         "repack": config.repack,
         "mmap": config.mmap,
         "numa": config.numa,
+        "cpus": config.cpus,
+        "huge_pages": config.huge_pages,
     }
 
 

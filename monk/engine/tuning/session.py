@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import Any
 from monk.engine import wire
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
-from monk.engine.machine import physical_cores
+from monk.engine.machine import allowed_cpus, physical_cores
 from monk.engine.memory import Plan
+from monk.engine.pages import TUNABLES, huge_environment
 from monk.engine.spawned import Spawned
 from monk.engine.tuning import host
 from monk.engine.tuning.trial import Notebook, Setting, Situation, Trial
@@ -58,14 +60,14 @@ def situation_of(file: GgufFile, config: EngineConfig, plan: Plan, *, short: boo
         type_k=config.kv_type_k,
         type_v=config.kv_type_v,
     )
-    facts = host.host()
+    cpus = allowed_cpus() if config.binding is None else frozenset(config.binding.cpus) or allowed_cpus()
     free_flash = config.flash_attention == "auto" and config.kv_type_v in ("f16", "bf16", "f32")
     free_types = (config.kv_type_k, config.kv_type_v) == ("f16", "f16")
     chunks, widths = (SHORT_CHUNKS, SHORT_WIDTHS) if short else (CHUNKS, WIDTHS)
     return Situation(
         now=now,
         flash=(not now.flash,) if free_flash else (),
-        threads=() if config.threads else host.thread_choices(physical_cores(), facts["threads"], facts["quota"]),
+        threads=() if config.threads else host.thread_choices(physical_cores(cpus), len(cpus), host.cpu_quota()),
         widths=() if config.slots else widths,
         chunks=() if config.ubatch else chunks,
         kv_types=KV_TYPES if free_types and not short and not _is_recurrent(file) else (),
@@ -178,7 +180,8 @@ def _trial_of(frame: wire.Frame) -> Trial:
 
 def follow(frame: wire.Frame, take: Told, is_late: Callable[[], bool] = lambda: False) -> str:
     """Have a process do what the frame says, and hear it to its end; how it ended, in its last words."""
-    child = Spawned.spawn(MODULE)
+    wanted = frame.get("config", {}).get("huge_pages", "auto")
+    child = Spawned.spawn(MODULE, huge_environment(wanted, os.environ.get(TUNABLES, "")))
     try:
         child.channel.send(frame)
         while (frames := child.channel.receive()) is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from monk.engine import memory
+from monk.engine.bound import bound
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
@@ -45,6 +46,7 @@ def tune(
 ) -> Tuned:
     """Measure, and choose; nothing is written. `config` must be without any tuning. Raises ModelUnusable, MemoryTooSmall."""
     plan = memory.fit(file, config)
+    config = bound(config, plan)
     situation = session.situation_of(file, config, plan, short=short, keeps_kv=keeps_kv)
     outcome = session.measure(config, situation, seconds, told)
     choice = choose(outcome.situation, outcome.notebook)

@@ -16,7 +16,8 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 def submit(
     text: Annotated[str | None, typer.Argument(metavar="TEXT|-", help='The question; "-" reads it from stdin.')] = None,
     kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="answer, think, read, chat or one of yours (`monk kinds`).")
+        str | None,
+        typer.Option(metavar="KIND", help="answer, think, read, chat, needle or one of yours (`monk kinds`)."),
     ] = None,
     input_: Annotated[
         str | None, typer.Option("--input", metavar="JSON", help="The whole input, for any kind.")
@@ -204,12 +205,14 @@ def _start(job: dict[str, Any]) -> str:
 
 
 def _say_accepted(job: dict[str, Any], json: bool) -> None:
-    from monk.cli.terminal import say, say_json, tell
+    from monk.cli.terminal import one_line, say, say_json, tell
 
     if json:
         say_json(job)
         return
     say(str(job["id"]))
+    for warning in job.get("warnings") or []:
+        tell(one_line(f"warning: {warning}"))
     if start := _start(job):
         tell(f"{job['state']}{start}")
 

@@ -23,7 +23,7 @@ def examine(settings: Settings, *, quick: bool) -> Iterator[Finding]:
 
 
 def _checks(quick: bool) -> list[tuple[str, Check]]:
-    from monk.doctor import engine, house, library, model, net
+    from monk.doctor import engine, house, library, model, net, reach
 
     checks: list[tuple[str, Check]] = [
         ("programs", house.programs),
@@ -33,6 +33,7 @@ def _checks(quick: bool) -> list[tuple[str, Check]]:
         ("model", model.model_file),
         ("memory", model.memory),
         ("tuning", model.tuning),
+        ("reach", reach.reach),
         ("swap", model.swap),
         ("corpus", library.corpus),
         ("embedding", library.embedding_present if quick else library.embedding_works),

@@ -38,6 +38,8 @@ class Said:
     num_tokens: int
     thinking_tokens: int = 0  # of them, those of the reasoning
     thinking_cut: bool = False  # its budget ended the reasoning
+    prompt_tokens: int = 0
+    seconds: float = 0.0  # of engine time, reading and writing; what another thought had read costs nothing again
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,4 +175,9 @@ class Context(Protocol):
 
     def note(self, type_: str, data: dict[str, Any]) -> None:
         """An event for people watching."""
+        ...
+
+    def keep_reach(self, measured: dict[str, Any]) -> dict[str, Any]:
+        """Write down how long a prompt the model finds things in, as it runs for this job: {"table", "control"} of
+        `jobs/needle.py`. Returns what is known now, earlier jobs included. Raises HomeUnusable."""
         ...

@@ -5,10 +5,11 @@ Values are data: what stands in a question or a document is never read as a temp
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined, Template, TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from monk.errors import InvalidInput, NotFound
@@ -34,10 +35,16 @@ class Prompts:
         raise NotFound(f"there is no prompt {name!r} in {' or '.join(str(folder) for folder in self._folders)}")
 
 
+@lru_cache(maxsize=256)
+def _compiled(template: str) -> Template:
+    """Compiling costs more than filling in, and a kind fills one template in for many prompts."""
+    return _environment.from_string(template)
+
+
 def fill(template: str, values: dict[str, Any], where: str) -> str:
     """One template filled in. Raises InvalidInput naming the file and what is wrong in it."""
     try:
-        return _environment.from_string(template).render(**values).strip()
+        return _compiled(template).render(**values).strip()
     except TemplateError as exc:
         line = getattr(exc, "lineno", None)
         at = f"{where}, line {line}" if line else where

@@ -19,7 +19,7 @@ from jobs.own import load_own_kinds
 from monk.errors import InvalidInput, UnknownKind
 
 FolderState = tuple[tuple[str, int, int], ...] | None  # (name, mtime in ns, bytes) of each file; None: never looked
-OURS = ("answer", "think", "read", "chat", "train")
+OURS = ("answer", "think", "read", "chat", "train", "needle")
 
 
 @dataclass(frozen=True, slots=True)

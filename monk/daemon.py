@@ -49,6 +49,9 @@ from monk.night import Calendar, Night
 from monk.notify import Notifier, WatchdogFeeder
 from monk.pressure import PressureWatch
 from monk.pulse import answers
+from monk.reach.house import HouseReach
+from monk.reach.record import Reaches
+from monk.reach.warnings import Foresight
 from monk.reading import Reader
 from monk.report import MorningReporter
 from monk.run import Tools
@@ -152,6 +155,12 @@ def assemble(
     kinds = Kinds(settings.home / "jobs")
     shelf = Shelf(settings.home / "adapters")
     scribe = Scribe(steps, settings.save_seconds, utc_now)
+    config = engine_config(settings)
+    check_model, reaches, template = (
+        ModelCheck(config.model_path),
+        Reaches(settings.home / "reach"),
+        _template_of(engine),
+    )
     tools = Tools(
         steps=steps,
         events=events,
@@ -159,7 +168,7 @@ def assemble(
         library=library,
         prompts=Prompts(settings.home / "jobs" / "prompts"),
         thinker=Thinker(engine, steps, scribe, utc_now),
-        template=_template_of(engine),
+        template=template,
         shelf=shelf,
         feedback=Feedback(database),
         room=Room(
@@ -172,6 +181,8 @@ def assemble(
             now=utc_now,
         ),
         thinking=settings.thinking_share,
+        reaches=reaches,
+        plain=check_model.plain,
         model_use=settings.model_use,
         now=utc_now,
     )
@@ -180,7 +191,6 @@ def assemble(
     )
     reader = Reader(library, events, utc_now)
     alarms = Alarms()
-    check_model = ModelCheck(engine_config(settings).model_path)
     clockwork = Clockwork(
         schedules,
         kinds,
@@ -243,6 +253,8 @@ def assemble(
         started_at=utc_now(),
         work_came=workers.wake,
         check_model=check_model,
+        foresee=Foresight(engine, template, reaches, shelf, check_model, settings.model_use),
+        reach=HouseReach(config, reaches, check_model, engine),
         problem=lambda: turns.held or workers.problem or scribe.problem,
     )
     pressure = PressureWatch(pressure_limits(settings), turns.hold, turns.release)

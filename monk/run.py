@@ -27,11 +27,15 @@ from monk.lora.shelf import Shelf
 from monk.lora.training.room import Room
 from monk.lora.training.session import Stop
 from monk.lora.wear import Worn, choose
+from monk.reach.reading import Reading, of_card
+from monk.reach.record import Reach, Reaches
+from monk.reach.warnings import MEASURED_BY, beyond
 from monk.teaching import Teaching
 from monk.thinking import Paused, Terms, Thinker, seed_of
 
 Result = TypeVar("Result")
 MOST_SAMPLES = 256
+WARNED = "beyond reach"  # the step of a job with a prompt longer than the model is known to read
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,8 @@ class Tools:
     room: Room
     model_use: ModelUse  # what the model runs with, where a job does not say otherwise
     thinking: float  # share of a thought's tokens for its thinking part, where nobody says otherwise
+    reaches: Reaches
+    plain: Callable[[ModelUse], ModelUse]  # settings without those that the model's file has itself
     now: Callable[[], datetime]
 
 
@@ -64,6 +70,8 @@ class Run:
         self._time = TimeBudget(job.budget.get("minutes"), job.used_seconds)
         self._tokens = TokenBudget(job.budget.get("tokens"))
         self._dressing = threading.Lock()
+        self._warning = threading.Lock()
+        self._reach: dict[Reading, Reach | None] = {}
         self._use: ModelUse | None = None
         self._worn: tuple[AdapterUse, ...] | None = None
         self._terms = Terms(job, self.pausing, self.lost, self._time.left, self._adapters, self._model)
@@ -136,6 +144,16 @@ class Run:
     def note(self, type_: str, data: dict[str, Any]) -> None:
         self._tools.events.tell(type_, data, self._tools.now(), self.job.id)
 
+    def keep_reach(self, measured: dict[str, Any]) -> dict[str, Any]:
+        reading, now = self._reading(self._terms), self._tools.now()
+        reach = self._tools.reaches.keep(reading, measured["table"], measured["control"], now, self.job.id)
+        return reach.summary()
+
+    def with_warnings(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result, and what was to be said of how it came about."""
+        said = self._tools.steps.find_step(self.job.id, WARNED)
+        return result if said is None else {**result, "warnings": [*result.get("warnings", []), said.result["message"]]}
+
     @property
     def training(self) -> Teaching:
         tools = self._tools
@@ -163,7 +181,28 @@ class Run:
         self._stop_if_asked()
         ask = replace(ask, stop=(*ask.stop, *self._tools.template().stop), thinking=self._thinking(ask))
         seed = seed_of(self.job.seed, name, sample)
+        self._warn_beyond_reach(terms, name, len(prompt))
         return self._tools.thinker.think(terms, name, sample, prompt, ask, seed, opened)
+
+    def _warn_beyond_reach(self, terms: Terms, name: str, prompt_tokens: int) -> None:
+        """Say once that a prompt is longer than this model was found to read. It thinks all the same."""
+        if self.job.kind == MEASURED_BY:
+            return
+        reading = self._reading(terms)
+        with self._warning:
+            if reading not in self._reach:
+                self._reach[reading] = self._tools.reaches.find(reading)
+            message = beyond(self._reach[reading], prompt_tokens)
+            if message:
+                self.step(WARNED, lambda: self._warned(name, message, prompt_tokens))
+
+    def _warned(self, name: str, message: str, prompt_tokens: int) -> dict[str, Any]:
+        said = {"what": "reach", "message": message, "thought": name, "prompt_tokens": prompt_tokens}
+        self.note("warning", said)
+        return said
+
+    def _reading(self, terms: Terms) -> Reading:
+        return of_card(self._tools.engine.card(), self._tools.plain(terms.model()), terms.adapters())
 
     def _thinking(self, ask: Ask) -> float:
         """The kind's own measure, else the job's, else the house's."""

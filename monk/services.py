@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from db.database import Database
 from db.events import Events
 from db.models import Job, Night, Report, Schedule
-from db.queue import Queue
+from db.queue import NewJob, Queue
 from db.records import Nights, Reports
 from db.steps import Steps
 from jobs.registry import Kinds
@@ -21,6 +21,7 @@ from monk.settings import Settings
 
 if TYPE_CHECKING:
     from corpus.library import Library
+    from monk.reach.record import Reach
 
 
 def utc_now() -> datetime:
@@ -122,4 +123,8 @@ class Services:
     now: Callable[[], datetime] = utc_now
     problem: Callable[[], str | None] = lambda: None  # what keeps jobs from running, in a line
     check_model: Callable[[ModelUse], None] = check_ranges  # raises InvalidInput for settings the model cannot run with
+    foresee: Callable[[NewJob], list[str]] = (
+        lambda new: []
+    )  # warnings of a job that was stored; may wait for the engine
+    reach: Callable[[], Reach | None] = lambda: None  # how long a prompt the house's model finds things in
     work_came: Callable[[], None] = lambda: None  # a job was stored: the dispatcher need not wait for its next round

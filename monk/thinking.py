@@ -249,4 +249,6 @@ def _said(thought: Thought, thinking: Thinking | None) -> Said:
         num_tokens=thought.num_tokens,
         thinking_tokens=0 if part is None else part.num_tokens,
         thinking_cut=part is not None and part.was_cut,
+        prompt_tokens=thought.num_prompt_tokens,
+        seconds=thought.prefill_seconds + thought.decode_seconds,
     )

@@ -200,7 +200,7 @@ class Workers:
 
     def _done(self, run: Run, result: dict[str, object]) -> None:
         job = run.job
-        self._queue.finish(job, result, self._now(), run.used_seconds())
+        self._queue.finish(job, run.with_warnings(result), self._now(), run.used_seconds())
         logger.info("job done", extra={"job_id": job.id, "kind": job.kind})
 
     def _failed(self, run: Run, error: MonkError) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ from starlette.responses import Response
 from db.feedback import Feedback
 from db.listing import Listing as Jobs
 from db.models import Event, Job
+from db.queue import NewJob
+from jobs.needle import LEAST_LENGTH
 from monk.api.bodies import read_fields
 from monk.api.errors import checked
 from monk.api.moments import Moment, iso
@@ -27,6 +30,7 @@ from monk.services import Services
 router = APIRouter()
 LARGE_BODY_BYTES = 64 << 10  # above this, reading it is work for a thread and not for the event loop
 EVENTS_AT_ONCE = 5000
+FORESEE_SECONDS = 2.0
 _JOB_ID = re.compile(r"job_[0-9a-z]{26}", re.ASCII)
 State = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
 
@@ -63,6 +67,8 @@ async def submit(request: Request) -> Response:
     new = await read(new_job, sent, services.kinds, services.shelf, services.now(), services.check_model)
     told, created = await parts.submitter.submit(new)
     services.work_came()
+    if len(sent.body) > LEAST_LENGTH and (warnings := await _foreseen(services, new)):
+        told = {**told, "warnings": warnings}
     location = {"location": f"/jobs/{told['id']}"}
     return JsonResponse(told, status_code=201 if created else 200, headers=location)
 
@@ -134,6 +140,13 @@ def _progress(services: Services, job: Job, until: int) -> list[Event]:
         if len(batch) < EVENTS_AT_ONCE or after >= until:
             break
     return found
+
+
+async def _foreseen(services: Services, new: NewJob) -> list[str]:
+    """What can be said of a job now. It is stored: an engine that does not answer costs a word, not the job."""
+    with contextlib.suppress(TimeoutError):
+        return await asyncio.wait_for(asyncio.to_thread(services.foresee, new), FORESEE_SECONDS)
+    return []
 
 
 async def _at_once(work: Any, *arguments: Any) -> Any:

@@ -45,6 +45,7 @@ def status(request: Request) -> Response:
             "night": night_of(services),
             "queue": services.queue.counts(),
             "engine": engine_view(engine, _names(services) if engine.wears else {}),
+            "reach": None if (reach := services.reach()) is None else reach.summary(),
             "corpus": {**reading, "folder": str(services.settings.corpus_folder)},
             "kinds": {"names": sorted(services.kinds.all()), "problems": kind_problems},
             "disk": {"free_bytes": disk_free, "total_bytes": disk_total},

@@ -159,5 +159,10 @@ def _note(type_: str, facts: dict[str, Any]) -> str:
             return "back in the queue after a crash"
         case "error":
             return f"error: {facts.get('message')}; again in {spelled(facts.get('retry_in_seconds') or 0)}"
+        case "needle":
+            found = f"{facts.get('found')} of {facts.get('asked')} facts found"
+            return f"{facts.get('length')} tokens, text {facts.get('trial')}: {found} in {spelled(facts.get('seconds') or 0)}"
+        case "warning":
+            return f"warning: {facts.get('message')}"
         case _:
             return ""

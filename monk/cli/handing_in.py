@@ -43,12 +43,14 @@ def _start(job: dict[str, Any]) -> str:
 
 
 def _say_accepted(job: dict[str, Any], json: bool) -> None:
-    from monk.cli.terminal import say, say_json, tell
+    from monk.cli.terminal import one_line, say, say_json, tell
 
     if json:
         say_json(job)
         return
     say(str(job["id"]))
+    for warning in job.get("warnings") or []:
+        tell(one_line(f"warning: {warning}"))
     if start := _start(job):
         tell(f"{job['state']}{start}")
 

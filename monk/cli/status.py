@@ -43,6 +43,7 @@ def lines(state: dict[str, Any]) -> list[str]:
         f"queue: {_queue(state['queue'])}",
         f"engine: {_engine(state['engine'])}",
         *_tuning((state["engine"].get("model") or {}).get("tuning") or {}),
+        *(_reach(state["reach"]) if "reach" in state else []),
         _corpus(state.get("corpus") or {}),
         f"memory: {_gib(memory.get('available_bytes'))} of {_gib(memory.get('total_bytes'))} free; "
         f"disk: {_gib(disk.get('free_bytes'))} free",
@@ -89,6 +90,19 @@ def _tuning(tuning: dict[str, Any]) -> list[str]:
     told = "; ".join(f"{source}: {', '.join(names)}" for source, names in by_source.items())
     reason = (tuning.get("binding") or {}).get("reason")
     return [f"runs with {told}{when}", *([f"cpus and memory: {reason}"] if reason else [])]
+
+
+def _reach(reach: dict[str, Any] | None) -> list[str]:
+    """How long a prompt the model finds things in."""
+    from monk.cli.moments import shown
+    from monk.reach import HOW
+
+    if reach is None:
+        return [f"reach: never measured how long a prompt the model finds things in: `{HOW}`"]
+    when = f"(measured {shown(reach['measured_at'])} up to {reach['longest_tokens']})"
+    if not reach["reliable_tokens"]:
+        return [f"reach: things get lost even in prompts of {reach['shortest_tokens']} tokens {when}"]
+    return [f"reach: finds things in prompts of up to {reach['reliable_tokens']} tokens {when}"]
 
 
 def _corpus(corpus: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ import typer
 def submit(
     text: Annotated[str | None, typer.Argument(metavar="TEXT|-", help='The question; "-" reads it from stdin.')] = None,
     kind: Annotated[
-        str | None, typer.Option(metavar="KIND", help="answer, think, read, chat or one of yours (`monk kinds`).")
+        str | None,
+        typer.Option(metavar="KIND", help="answer, think, read, chat, needle or one of yours (`monk kinds`)."),
     ] = None,
     input_: Annotated[
         str | None, typer.Option("--input", metavar="JSON", help="The whole input, for any kind.")

@@ -23,6 +23,8 @@ def summary(job: dict[str, Any]) -> str:
         text = f"{given.get('document', '?')}: {'; '.join(str(one) for one in given['questions'])}"
     elif "adapter" in given:
         text = f"train the adapter {given['adapter']}"
+    elif "needles" in given and "depths" in given:
+        text = "how long a prompt the model finds things in"
     elif given.get("messages"):
         text = str(given["messages"][-1].get("content", ""))
     else:
@@ -57,6 +59,7 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("finished", _moment(job.get("finished_at"))),
         ("attempt", str(job["attempt"]) if (job.get("attempt") or 0) > 1 else ""),
         ("error", _error(job)),
+        ("warning", "; ".join((job.get("result") or {}).get("warnings") or [])),
         ("feedback", verdict_words(job["feedback"]) if job.get("feedback") else ""),
     ]
     return [(name, value) for name, value in facts if value]

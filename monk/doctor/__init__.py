@@ -24,7 +24,7 @@ def examine(settings: Settings, *, quick: bool) -> Iterator[Finding]:
 
 
 def _checks(quick: bool) -> list[tuple[str, Check]]:
-    from monk.doctor import engine, host, house, library, model, net
+    from monk.doctor import engine, host, house, library, model, net, reach
 
     checks: list[tuple[str, Check]] = [
         ("programs", house.programs),
@@ -42,6 +42,7 @@ def _checks(quick: bool) -> list[tuple[str, Check]]:
         ("numa kernel", host.numa_kernel),
         ("control group", host.control_group),
         ("governor", host.governor),
+        ("reach", reach.reach),
         ("corpus", library.corpus),
         ("embedding", library.embedding_present if quick else library.embedding_works),
         *([] if quick else [("reranker", library.reranker_works)]),

@@ -97,6 +97,11 @@ def settled(wanted: ModelUse, house: ModelUse, own: OwnSettings) -> ModelUse:
     """What is set other than the file says: equal ways to run are equal values. Raises InvalidInput."""
     use = over(wanted, house)
     check(use, own)
+    return plain(use, own)
+
+
+def plain(use: ModelUse, own: OwnSettings) -> ModelUse:
+    """Without what the file says anyway."""
     if use.experts == own.experts:
         use = replace(use, experts=None)
     if use.rope_freq_base == own.rope_freq_base:

@@ -64,6 +64,7 @@ def outcome(job: Job, samples: list[Sample]) -> dict[str, Any]:
         for part in _dicts(result.get("parts"))
     ]
     told["reasoning"] = cut(plain(result.get("reasoning")), SAMPLE_CHARACTERS) or None
+    told["warnings"] = [one_line(text) for text in _texts(result.get("warnings"))]
     told["thinking_cut"] = bool(result.get("thinking_cut"))
     told["votes"] = [
         {"answer": one_line(vote.get("answer"), 300), "count": _whole(vote.get("count")) or 0}
@@ -163,6 +164,8 @@ def _question(input_: dict[str, Any]) -> str:
     if messages := _dicts(input_.get("messages")):
         from_user = [message for message in messages if message.get("role") == "user"] or messages
         return str(from_user[-1].get("content") or "")
+    if "needles" in input_ and "depths" in input_:
+        return "how long a prompt the model finds things in"
     if isinstance(input_.get("adapter"), str):
         return f"train the adapter {input_['adapter']}"
     texts = [value for value in input_.values() if isinstance(value, str) and value.strip()]

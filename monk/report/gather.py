@@ -20,7 +20,7 @@ meaning of one changes only with the schema's number.
         done                 answer (Markdown), answer_characters, found, citations[] {file, page, line, quote, verified,
                              passage},
                              unsupported[], parts[] {question and the five before}, votes[] {answer, count}, decided_by,
-                             num_samples, best_sample (from 0), samples[], reasoning, thinking_cut,
+                             num_samples, best_sample (from 0), samples[], reasoning, thinking_cut, warnings[],
                              feedback: null, or verdict (useful, wrong), correction, note, at
         failed               error {code, message, param}, what_to_do
         left                 position (jobs that go first), starts_at, ends_at (forecast), ready_at, last_error

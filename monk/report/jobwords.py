@@ -27,7 +27,7 @@ def done(job: Data, until: datetime, links: str | None) -> JobView:
     return JobView(
         **_common(job),
         when=_asked(job, until) + (f", done {words.moment(_time(job['ended_at']), until)}"),
-        facts=[*_found(job), *_remarks(job, until), *_verdict(job.get("feedback"))],
+        facts=[*_found(job), *_remarks(job, until), *_warned(job), *_verdict(job.get("feedback"))],
         blocks=blocks,
         votes=[f"{vote['answer']}: {words.count(vote['count'], 'sample')}" for vote in job["votes"]],
         vote_title=_vote_title(job),
@@ -38,6 +38,10 @@ def done(job: Data, until: datetime, links: str | None) -> JobView:
 
 def _found(job: Data) -> list[str]:
     return ["Nothing was found in the documents."] if job["found"] is False else []
+
+
+def _warned(job: Data) -> list[str]:
+    return [f"Warning: {text}." for text in job.get("warnings") or []]
 
 
 def _verdict(given: Data | None) -> list[str]:

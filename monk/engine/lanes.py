@@ -343,4 +343,3 @@ class Lanes:
     def _send_back(self, sequence: Sequence) -> None:
         self.line.enter_first(sequence)
         self._news = True
-

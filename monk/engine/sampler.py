@@ -1,8 +1,8 @@
 """From logits to a token. Numpy only; never sees llama.cpp.
 
 The draw depends on the logits, the seed and the token's index alone: the numbers are counter-based (SplitMix64), so a
-resumed thought needs no saved generator. Order: penalty and bias, top_k, top_p, min_p on the untempered distribution, then temperature
-(as llama.cpp has it). Candidates are kept in order of token id, so that two nearly equal ones cannot swap places
+resumed thought needs no saved generator. Order: penalty and bias, top_k, top_p, min_p on the untempered distribution, then
+temperature (as llama.cpp has it). Candidates are kept in order of token id, so that two nearly equal ones cannot swap places
 between two batch shapes. A grammar is asked about the drawn token first, because masking the whole vocabulary costs a
 thousand times more.
 """

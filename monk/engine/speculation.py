@@ -183,7 +183,9 @@ def stream_passes(slots: Row[int], rows: Row[int]) -> Passes:
     waiting, left = list(slots), list(rows)
     passes = []
     while waiting:
-        size = next((place for place in range(1, len(waiting)) if waiting[place] > waiting[place - 1] + 1), len(waiting))
+        size = next(
+            (place for place in range(1, len(waiting)) if waiting[place] > waiting[place - 1] + 1), len(waiting)
+        )
         taken = min(left[:size])
         passes.append((size, size * taken))
         over = [place for place in range(size) if left[place] > taken]

@@ -32,9 +32,15 @@ from tests.running import RunningDaemon
 ANSWER_TOKENS, FRAME_TOKENS = 64, 512  # behind and around the document
 BLOCK = 1024
 PLANTED = (
-    ("The gate of the northern archive opens with the number 7391.", "Which number opens the gate of the northern archive?"),
+    (
+        "The gate of the northern archive opens with the number 7391.",
+        "Which number opens the gate of the northern archive?",
+    ),
     ("Sister Oduya keeps 264 beehives behind the mill.", "How many beehives does Sister Oduya keep?"),
-    ("The night train to Velmora leaves from platform 58.", "From which platform does the night train to Velmora leave?"),
+    (
+        "The night train to Velmora leaves from platform 58.",
+        "From which platform does the night train to Velmora leave?",
+    ),
 )
 ANSWERS = ("7391", "264", "58")
 LOOK_SECONDS = 2.0

@@ -4,6 +4,8 @@
 to all, it has them; where it gives them to those who ask ("madvise", the usual), glibc (2.35 and newer) can ask for every
 large buffer, if its tunable is in the environment before the process begins. So KV and buffers get them, and weights where
 mmap is off: a mapped file has the pages of its file system.
+A decode step over 400 MB of weights and 2 GB of KV took 97 and 101 ms without, 94 and 99 with KV in huge pages, 85 (one run)
+with the weights in them too (two cores, busy; 2026-11-26): too little to ask for them unasked, so "auto" does not.
 
 *Locked pages.* llama.cpp only warns when it cannot lock; so the limit is looked at before, and what was locked after.
 

@@ -19,6 +19,7 @@ _STYLES: dict[Manner, dict[str, object]] = {
 }
 _COLOURS = ("#1f4e79", "#b3541e", "#3b7a57", "#7a3b69", "#8a7a1f", "#4a4a4a", "#1f8a8a", "#a33b3b")
 _FRAME = "#666666"
+MOST_TICKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,13 @@ def lines(title: str, x: str, y: str, drawn: Row[Line], *, log_x: bool = False, 
         across, up = zip(*line.points, strict=True)
         axes.plot(across, up, label=line.name, color=colour, **_STYLES[line.manner])  # type: ignore[arg-type]
     if log_x:
-        axes.set_xscale("log", base=2)
+        least = min((point[0] for line in drawn for point in line.points if point[0] > 0), default=1.0)
+        if any(point[0] <= 0 for line in drawn for point in line.points):  # nought has no logarithm, and is a depth
+            axes.set_xscale("symlog", base=2, linthresh=least)
+        else:
+            axes.set_xscale("log", base=2)
         places = sorted({point[0] for line in drawn for point in line.points})
+        places = places[:: -(-len(places) // MOST_TICKS) or 1]
         axes.set_xticks(places, [_told(place) for place in places], rotation=45 if len(places) > 8 else 0)
         axes.minorticks_off()
     if log_y:
@@ -94,8 +100,17 @@ def _svg(figure: Figure) -> str:
 
     out = io.StringIO()
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "night-monk", "font.family": "sans-serif"}):
+        _leave_dollars(figure)
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
+
+
+def _leave_dollars(figure: Figure) -> None:
+    """Words are words: between two dollars matplotlib would set a formula, or fail."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
 
 
 def _told(value: float) -> str:

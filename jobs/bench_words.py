@@ -19,7 +19,7 @@ def answer(wanted: dict[str, Any], here: dict[str, Any], rows: list[Row], left: 
         f"Tokens per second, mean and standard deviation of {wanted['repeats']}: prompts of {wanted['prompt_tokens']} "
         f"tokens, answers of {wanted['answer_tokens']}; all thoughts of a row together. Expected is the roofline that "
         f"`monk plan` reckons with, the bound what {here['machine']['bandwidth'] / 1e9:.1f} GB/s of memory (answers) "
-        f"and {here['machine']['gflops']:.0f} GFLOP/s (prompts) allow.",
+        f"and {here['machine']['gflops']:.0f} GFLOP/s (prompts) allow. GiB is the peak of memory meanwhile.",
         table(rows),
         *_notes(here, rows, left, base),
     ]
@@ -32,7 +32,7 @@ def table(rows: list[Row]) -> str:
     if not told:
         return ""
     energy = any(row["energy_joules"] is not None for row in told)
-    heads = ["test", "behind", "flash", "KV", "threads", "tokens/s", "expected", "bound", "memory, GiB"]
+    heads = ["test", "behind", "flash", "KV", "threads", "tokens/s", "expected", "bound", "GiB"]
     heads += ["J/token"] if energy else []
     lines = [_line(heads), _line(["---"] + ["---:" for _ in heads[1:]])]
     return "\n".join([*lines, *(_line(cells(row, energy)) for row in told)])
@@ -49,7 +49,7 @@ def cells(row: Row, energy: bool) -> list[str]:
         "on" if row["flash"] else "off",
         kv,
         str(row["threads"]),
-        f"{rate['mean']:.2f} ± {rate['deviation']:.2f}",
+        f"{rate['mean']:.2f}\u00a0±\u00a0{rate['deviation']:.2f}",
         f"{row['predicted']:.1f}",
         f"{row['bound']:.1f}",
         "" if row["memory_bytes"] is None else f"{row['memory_bytes'] / GIB:.2f}",

@@ -15,7 +15,7 @@ from tests import commands
 from tests.engine_models import write_tiny_model
 from tests.running import RunningDaemon
 
-QUICK = ("--prompt-tokens", "32", "--answer-tokens", "4", "--repeats", "2")
+QUICK = ("--prompt-tokens", "32", "--answer-tokens", "4", "--repeats", "1")
 
 
 @pytest.fixture
@@ -41,7 +41,20 @@ def test_a_benchmark_goes_through_a_kill_measures_nothing_twice_and_is_told(
     daemon: RunningDaemon, tmp_path: Path
 ) -> None:
     daemon.start()
-    command = [sys.executable, "-m", "monk.cli", "bench", "--now", "--context", "8192", "--widths", "1,3", *QUICK]
+    command = [
+        sys.executable,
+        "-m",
+        "monk.cli",
+        "bench",
+        "--now",
+        "--context",
+        "3072",
+        "--widths",
+        "1,3",
+        "--threads",
+        "2,1",
+        *QUICK,
+    ]
     command += ["--json", str(tmp_path / "b.json"), "--picture", str(tmp_path / "b.svg")]
     follower = subprocess.Popen(
         command, env=daemon.environ, cwd=commands.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -50,19 +63,19 @@ def test_a_benchmark_goes_through_a_kill_measures_nothing_twice_and_is_told(
     daemon.wait_for(lambda: len(steps(daemon, job_id)) >= 6, 60, "five measurements")
     daemon.kill()
     before = steps(daemon, job_id)
-    assert 6 <= len(before) < 24, "it was killed in the middle"
+    assert 6 <= len(before) < 18, "it was killed in the middle"
     daemon.start()
     out, err = follower.communicate(timeout=120)
 
     assert follower.returncode == 0, err
     after = steps(daemon, job_id)
     assert {name: after[name] for name in before} == before, "what was measured was not measured again"
-    assert "the daemon is away" in err and "prompt 32 behind 4096, flash off" in err
+    assert "the daemon is away" in err and "prompt 32 behind 2048, flash off" in err
     assert ("| 3 answers | 1024 | off | f16 |" in out and "Energy was not measured" in out) or "J/token" in out
     result = json.loads((tmp_path / "b.json").read_text())
     assert result["job"] == job_id and result["ended"] == "all" and len(result["rows"]) == len(after) - 2
     assert [row for row in result["rows"] if "refused" in row] == []
-    assert max(row["depth"] for row in result["rows"]) == 8192 - 32 - 1
+    assert max(row["depth"] for row in result["rows"]) == 3072 - 32 - 1
     assert not (daemon.home / "bench" / job_id).exists() and Path(result["kept"]).is_file()
     assert result["here"]["model"]["sha256"] in Path(result["kept"]).read_text()
     for name in ("b.svg", "b-2.svg", "b-3.svg", "b-4.svg"):
@@ -84,7 +97,7 @@ def test_what_cannot_be_measured_is_said_at_once_with_figures(daemon: RunningDae
     daemon.start()
     assert "no bench has ended yet" in daemon.monk("bench", "--show").refusal()
     assert "kv_types 'q4_0'" in daemon.monk("bench", "--kv-type", "q4_0").refusal()
-    assert daemon.monk("night", "--now").status == 0
+    daemon.http.post("/night/open", json={"until": None}).raise_for_status()
 
     told = daemon.monk("bench", "--context", "16777216", "--depths", "0")
 

@@ -87,7 +87,7 @@ def test_every_measurement_is_a_step_named_by_its_settings() -> None:
 def test_the_result_is_told_as_a_table_and_drawn() -> None:
     result, _ = run(Field())
 
-    assert "| prompt | 4096 | off | f16 | 4 | 50.00 ± 1.00 | 90.0 | 200.0 | 0.25 |" in result["answer"]
+    assert "| prompt | 4096 | off | f16 | 4 | 50.00\u00a0±\u00a01.00 | 90.0 | 200.0 | 0.25 |" in result["answer"]
     assert "Energy was not measured: this machine has no energy counters." in result["answer"]
     drawn = [checked(data) for data in result["pictures"]]
     assert [picture.title for picture in drawn] == [

@@ -63,10 +63,11 @@ def bench(
         Path | None, typer.Option(metavar="FILE.svg", help="Write the pictures: FILE.svg, FILE-2.svg ...")
     ] = None,
 ) -> int:
-    """Measure tokens per second here: depths, widths, flash attention, KV types, threads.
+    """Measure how fast the model is on this machine.
 
-    It is a job that has the machine for itself, and goes on where it was when it is interrupted. The figures are those of
-    llama-bench, beside what the roofline expects.
+    Prompt and answer tokens per second: behind ever more context, for several answers at once, with flash attention on
+    and off, by KV types and threads. It is a job that has the machine for itself, and goes on where it was when it is
+    interrupted. The figures are those of llama-bench, beside what the roofline expects.
 
     monk bench --now --context 8192 --minutes 20 --picture speed.svg
 

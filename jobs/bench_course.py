@@ -22,7 +22,7 @@ Point = dict[str, Any]
 def course(wanted: dict[str, Any], here: dict[str, Any]) -> list[Point]:
     """Points in order, none twice. `wanted`: the job's input; `here`: see `jobs.context.Bench.look`."""
     room = max(wanted["prompt_tokens"], wanted["answer_tokens"])
-    depths = wanted["depths"] or ladder(here["base"]["context"], room)
+    depths = sorted(set(wanted["depths"])) or ladder(here["base"]["context"], room)
     base = _base(wanted, here) | {"room": room}
     side = max([depth for depth in depths if depth <= SIDE_DEPTH], default=depths[0])
     plan = _Plan(wanted, here, base)
@@ -71,8 +71,8 @@ def _base(wanted: dict[str, Any], here: dict[str, Any]) -> Point:
     type_k, type_v = given["type_k"], given["type_v"]
     if wanted["kv_types"]:
         type_k, type_v = _pair(wanted["kv_types"][0])
-    flash = wanted["flash"][0] == "on" if wanted["flash"] else given["flash"] or type_v == "q8_0"
-    return {"flash": flash, "type_k": type_k, "type_v": type_v, "ubatch": given["ubatch"]}
+    flash = wanted["flash"][0] == "on" if wanted["flash"] else given["flash"]
+    return {"flash": flash or type_v == "q8_0", "type_k": type_k, "type_v": type_v, "ubatch": given["ubatch"]}
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -106,3 +106,15 @@ def test_every_point_fits_into_the_context(context: int) -> None:
     input_ = Kinds(None).validate("bench", {"prompt_tokens": 128, "answer_tokens": 16})
 
     assert max(one["depth"] + 128 for one in course(input_, here)) < context
+
+
+def test_depths_are_measured_from_the_least_on_whatever_their_order() -> None:
+    found = points(depths=[65536, 0, 8192, 8192], widths=[1], flash=["off"], kv_types=["f16"], threads=[2])
+
+    assert [one["depth"] for one in found] == [0, 0, 8192, 8192, 65536, 65536]
+
+
+def test_a_base_of_q8_0_values_has_flash_attention_whatever_is_said_first() -> None:
+    found = points(depths=[0], widths=[1], flash=["off", "on"], kv_types=["q8_0"], threads=[2])
+
+    assert {one["flash"] for one in found} == {True}

@@ -170,6 +170,8 @@ def test_more_than_the_memory_holds_is_refused_with_the_figures_and_stops_nothin
     refused = house.session.measure(point(depth=1 << 23, threads=1), 1)
 
     assert "GiB" in refused["refused"] and "free" in refused["refused"]
+    odd = house.session.measure(point(type_v="q8_0"), 1)
+    assert "needs flash attention" in odd["refused"]
     assert "samples" in house.session.measure(point(), 1)
 
 

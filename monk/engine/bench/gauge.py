@@ -28,7 +28,7 @@ from monk.engine.llama import LlamaModel, last_log_lines
 from monk.engine.memory import Plan
 from monk.engine.native import DONE, NO_ROOM, Run
 from monk.engine.sequence import Tokens
-from monk.errors import MemoryTooSmall
+from monk.errors import MemoryTooSmall, SettingsInvalid
 
 WARM_TOKENS = 64  # of a prompt behind many: filling has warmed the rest
 TELL_SECONDS = 5.0
@@ -112,16 +112,7 @@ class Gauge:
         if self._lane is not None and kind == self._lane_is:
             forget_peak()
             return self._lane
-        config = replace(
-            self._config,
-            slots=point.rows + self._has_base(point),
-            context=point.context,
-            ubatch=point.ubatch,
-            flash_attention="on" if point.flash else "off",
-            kv_type_k=point.type_k,  # type: ignore[arg-type]  # checked there
-            kv_type_v=point.type_v,  # type: ignore[arg-type]
-            kv_folder=self._folder or Path("."),  # with one sequence: a scratch beside it, to cut blocks with
-        )
+        config = self._config_of(point)
         plan = self._planned(config)
         self._close_lane()
         forget_peak()
@@ -132,6 +123,22 @@ class Gauge:
         shape = plan.lanes["stream"]
         self._planned_bytes = plan.weight_bytes + shape.total_bytes + plan.process_bytes
         return lane
+
+    def _config_of(self, point: Point) -> EngineConfig:
+        """Raises Refused for what cannot go together."""
+        settings: dict[str, Any] = dict(
+            slots=point.rows + self._has_base(point),
+            context=point.context,
+            ubatch=point.ubatch,
+            flash_attention="on" if point.flash else "off",
+            kv_type_k=point.type_k,
+            kv_type_v=point.type_v,
+            kv_folder=self._folder or Path("."),  # with one sequence: a scratch beside it, to cut blocks with
+        )
+        try:
+            return replace(self._config, **settings)
+        except SettingsInvalid as error:
+            raise Refused(error.message) from error
 
     def _has_base(self, point: Point) -> bool:
         """Of several sequences whose memory cannot be cut, a last one keeps the beginning, to be copied for each repeat."""

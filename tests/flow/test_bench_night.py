@@ -91,4 +91,3 @@ def test_a_benchmark_goes_through_a_kill_measures_nothing_twice_and_is_told(
     huge = daemon.monk("bench", "--now", "--context", "16777216", "--depths", "0")
     assert huge.status == 2 and "needs" in huge.err and "GiB are free" in huge.err, huge
     assert daemon.stop() == 0
-

@@ -126,15 +126,15 @@ class Gauge:
 
     def _config_of(self, point: Point) -> EngineConfig:
         """Raises Refused for what cannot go together."""
-        settings: dict[str, Any] = dict(
-            slots=point.rows + self._has_base(point),
-            context=point.context,
-            ubatch=point.ubatch,
-            flash_attention="on" if point.flash else "off",
-            kv_type_k=point.type_k,
-            kv_type_v=point.type_v,
-            kv_folder=self._folder or Path("."),  # with one sequence: a scratch beside it, to cut blocks with
-        )
+        settings: dict[str, Any] = {
+            "slots": point.rows + self._has_base(point),
+            "context": point.context,
+            "ubatch": point.ubatch,
+            "flash_attention": "on" if point.flash else "off",
+            "kv_type_k": point.type_k,
+            "kv_type_v": point.type_v,
+            "kv_folder": self._folder or Path("."),  # with one sequence: a scratch beside it, to cut blocks with
+        }
         try:
             return replace(self._config, **settings)
         except SettingsInvalid as error:

@@ -53,18 +53,20 @@ format: install  ## put the code in order
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The peer of the engine's measurements is the server of the very llama.cpp the engine runs on: the pinned source again.
-# Static and with OpenMP, as the package's own build; nothing in it that goes out to the network.
-bench-peers: $(PEER)/bin/llama-server  ## llama-server in .bench, to measure the engine against (compiles: ten minutes)
+# The peers of the engine's measurements are the server and the benchmark of the very llama.cpp the engine runs on: the
+# pinned source again, unpacked and configured once. Static and with OpenMP, as the package's own build; nothing in it that goes out to the network.
+bench-peers: $(PEER)/bin/llama-server $(PEER)/bin/llama-bench  ## llama-server and llama-bench in .bench, to measure against (ten minutes)
 
-$(PEER)/bin/llama-server: | $(STAMP)
+$(PEER)/bin/llama-server $(PEER)/bin/llama-bench: | $(PEER)/Makefile
+	PATH="$$PATH:$(abspath $(BIN))" cmake --build $(PEER) --target $(notdir $@) -j $(BENCH_JOBS)
+
+$(PEER)/Makefile: | $(STAMP)
 	@command -v cmake >/dev/null || test -x $(BIN)/cmake || $(BIN)/python -m pip install --quiet $(PIP_INSTALL_FLAGS) cmake
 	rm -rf .bench/source && mkdir -p .bench/source .bench/sdist
 	$(BIN)/python -m pip download --quiet $(PIP_INSTALL_FLAGS) --no-deps --no-binary :all: --dest .bench/sdist \
 	  llama-cpp-python==$(LLAMA_VERSION)
 	tar -xzf .bench/sdist/llama_cpp_python-$(LLAMA_VERSION).tar.gz -C .bench/source --strip-components=1
-	PATH="$$PATH:$(abspath $(BIN))" cmake -S .bench/source/vendor/llama.cpp -B $(PEER) $(PEER_FLAGS) $(CMAKE_ARGS)
-	PATH="$$PATH:$(abspath $(BIN))" cmake --build $(PEER) --target llama-server -j $(BENCH_JOBS)
+	PATH="$$PATH:$(abspath $(BIN))" cmake -G "Unix Makefiles" -S .bench/source/vendor/llama.cpp -B $(PEER) $(PEER_FLAGS) $(CMAKE_ARGS)
 
 bench: bench-peers  ## how fast the engine is, against its peers; an hour on a quiet machine
 	$(BIN)/python -m tests.bench.engine

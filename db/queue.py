@@ -8,12 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, insert, literal, select, text, update
+from sqlalchemy import and_, func, insert, literal, or_, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,7 @@ from monk.errors import Conflict, LeaseLost, MonkError, NotFound
 BACKOFF_SECONDS = 30.0  # after the first error; doubles with each
 BACKOFF_MOST_SECONDS = 3600.0
 _NEXT = text(  # left to itself SQLite sorts the whole queue: 46 ms instead of one step along the index (2026-11-23)
-    "SELECT id FROM jobs INDEXED BY ix_jobs_queue WHERE state = 'queued'"
+    "SELECT id, kind FROM jobs INDEXED BY ix_jobs_queue WHERE state = 'queued'"
     " ORDER BY priority DESC, (deadline IS NULL), deadline, id LIMIT 1"
 )
 CRASHES_ALLOWED = 10  # in a row without saving anything: then the job itself is what kills us
@@ -137,16 +137,21 @@ class Queue:
 
     # ── workers ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def claim(self, now: datetime, lease_seconds: float) -> Job | None:
-        """The next job, leased to the caller: highest priority, then nearest deadline, then oldest. None: nothing is due."""
+    def claim(
+        self, now: datetime, lease_seconds: float, may_run: Callable[[str], bool] = lambda kind: True
+    ) -> Job | None:
+        """The next job, leased to the caller: highest priority, then nearest deadline, then oldest. None: nothing is due.
+
+        `may_run` is asked for its kind. Where it says no, nothing is claimed: nobody passes the first in line.
+        """
         with self._db.write() as session:
             _promote(session, now)
-            chosen = session.scalar(_NEXT)
-            if chosen is None:
+            first = session.execute(_NEXT).one_or_none()
+            if first is None or not may_run(first.kind):
                 return None
             job = session.scalars(
                 update(Job)
-                .where(Job.id == chosen)
+                .where(Job.id == first.id)
                 .values(
                     state="running",
                     lease_token=secrets.token_hex(16),
@@ -158,6 +163,12 @@ class Queue:
             ).one()
             record(session, "claimed", {"attempt": job.attempt}, now, job_id=job.id)
             return job
+
+    def is_outranked(self, priority: int, now: datetime) -> bool:
+        """Whether a job of a higher priority is due."""
+        due = or_(Job.state == "queued", and_(Job.state == "waiting", Job.ready_at <= now))
+        with self._db.read() as session:
+            return session.scalar(select(Job.id).where(due, Job.priority > priority).limit(1)) is not None
 
     def renew(self, job: Job, now: datetime, lease_seconds: float, used_seconds: float = 0.0) -> None:
         """Keep the lease, and what the job has used of its minutes so far: a crash forgets only what came after. Raises
@@ -195,7 +206,7 @@ class Queue:
             return "waiting"
 
     def release(self, job: Job, now: datetime, why: str, used_seconds: float = 0.0) -> None:
-        """running → queued, unharmed: the window closed or the daemon stops. Raises LeaseLost."""
+        """running → queued, unharmed: the window closed, the daemon stops, or others go first. Raises LeaseLost."""
         with self._db.write() as session:
             held(session, job.id, job.lease_token)
             _use(session, job, used_seconds)

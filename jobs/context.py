@@ -109,11 +109,44 @@ class Training(Protocol):
         ...
 
 
+class MinutesUsed(Exception):
+    """The job's budget of minutes ended in the middle of a measurement; what was measured before stands."""
+
+
+class Bench(Protocol):
+    """What the kind `bench` may do: measure the model, alone on the machine. Results are JSON, fit for steps."""
+
+    def look(self, context: int, ubatch: int) -> dict[str, Any]:
+        """Host, model, the engine's choices for this context (0: its own) and what the machine can do: {"host", "build",
+        "model", "base", "threads", "machine", "energy", ...}. Raises MemoryTooSmall, with the figures."""
+        ...
+
+    def measure(self, point: dict[str, Any], repeats: int, here: dict[str, Any]) -> dict[str, Any]:
+        """The point with {"tokens_per_second": {"mean", "deviation", "median"}, "predicted", "bound", ...}, or with
+        {"refused": why}. `here` is what `look` said. Raises MinutesUsed."""
+        ...
+
+    def keep(self, rows: list[dict[str, Any]], here: dict[str, Any]) -> str:
+        """Write the rates down for others to reckon with; the file, or "" where there is nothing to keep."""
+        ...
+
+    def close(self) -> None:
+        """End the measuring process, for now."""
+        ...
+
+    def leave(self) -> None:
+        """All is done: what was kept for going on may go."""
+        ...
+
+
 class Context(Protocol):
     """One running job, seen from inside its kind."""
 
     @property
     def training(self) -> Training: ...
+
+    @property
+    def bench(self) -> Bench: ...
 
     @property
     def job_id(self) -> str: ...

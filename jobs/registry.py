@@ -19,7 +19,7 @@ from jobs.own import load_own_kinds
 from monk.errors import InvalidInput, UnknownKind
 
 FolderState = tuple[tuple[str, int, int], ...] | None  # (name, mtime in ns, bytes) of each file; None: never looked
-OURS = ("answer", "think", "read", "chat", "train", "needle")
+OURS = ("answer", "think", "read", "chat", "train", "needle", "bench")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Kind:
     input_model: type[BaseModel]
     run: Callable[[Context], dict[str, Any]]
     source: str  # "night-monk", or the path of the owner's file
+    alone: bool = False  # nothing else may run beside it, and the engine gives its memory back
 
 
 class Kinds:
@@ -57,6 +58,11 @@ class Kinds:
         near = difflib.get_close_matches(name, kinds, n=1)
         known = f"did you mean {near[0]}? Known" if near else "known"
         raise UnknownKind(f"there is no kind {name!r}; {known}: {', '.join(sorted(kinds))}", param="kind")
+
+    def runs_alone(self, name: str) -> bool:
+        """Whether a job of this kind wants the machine for itself; False for a kind that is not there (any more)."""
+        kind = self.all().get(name)
+        return kind is not None and kind.alone
 
     def validate(self, name: str, input_: Any) -> dict[str, Any]:
         """The input as its kind stores it, defaults filled in. Raises UnknownKind, or InvalidInput naming the field."""
@@ -96,7 +102,7 @@ def _mark(file: Path) -> tuple[str, int, int]:
 def _ours(name: str) -> Kind:
     module = importlib.import_module(f"jobs.{name}")
     summary = (module.__doc__ or "").strip().splitlines()[0]
-    return Kind(name, summary, module.Input, module.run, "night-monk")
+    return Kind(name, summary, module.Input, module.run, "night-monk", getattr(module, "ALONE", False))
 
 
 def _sentence(error: Any, model: type[BaseModel]) -> str:

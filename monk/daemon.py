@@ -34,11 +34,13 @@ from jobs.prompts import Prompts
 from jobs.registry import Kinds
 from monk import __version__
 from monk.alarms import Alarms
+from monk.benching import Yard
 from monk.diary import EngineDiary
 from monk.engine import embedded
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.engine.template import ChatTemplate
+from monk.errors import NotFound
 from monk.forecast import Forecast
 from monk.lock import lock_home, prepare_home
 from monk.logs import setup as setup_logs
@@ -180,6 +182,7 @@ def assemble(
             night_seconds=calendar.longest_seconds,
             now=utc_now,
         ),
+        yard=Yard(settings.home, engine_config(settings), _is_over(queue)),
         thinking=settings.thinking_share,
         reaches=reaches,
         plain=check_model.plain,
@@ -360,6 +363,18 @@ def stop(daemon: Daemon, seconds: float) -> None:
         daemon.watcher.stop()
     daemon.reader.stop()
     daemon.services.library.close()
+
+
+def _is_over(queue: Queue) -> Callable[[str], bool]:
+    """Whether a job has ended; one that is not known has."""
+
+    def is_over(job_id: str) -> bool:
+        try:
+            return queue.get(job_id).finished_at is not None
+        except NotFound:
+            return True
+
+    return is_over
 
 
 def _template_of(engine: EngineClient) -> Callable[[], ChatTemplate]:

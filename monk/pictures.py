@@ -19,6 +19,7 @@ _STYLES: dict[Manner, dict[str, object]] = {
 }
 _COLOURS = ("#1f4e79", "#b3541e", "#3b7a57", "#7a3b69", "#8a7a1f", "#4a4a4a", "#1f8a8a", "#a33b3b")
 _FRAME = "#666666"
+MOST_TICKS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,20 @@ def lines(title: str, x: str, y: str, drawn: Row[Line], *, log_x: bool = False, 
             continue
         colour = colours.setdefault(line.group or line.name, _COLOURS[len(colours) % len(_COLOURS)])
         across, up = zip(*line.points, strict=True)
-        axes.plot(across, up, label=line.name, color=colour, **_STYLES[line.manner])  # type: ignore[arg-type]
+        axes.plot(across, up, label=_plain(line.name), color=colour, **_STYLES[line.manner])  # type: ignore[arg-type]
     if log_x:
-        axes.set_xscale("log", base=2)
+        least = min((point[0] for line in drawn for point in line.points if point[0] > 0), default=1.0)
+        if any(point[0] <= 0 for line in drawn for point in line.points):  # nought has no logarithm, and is a depth
+            axes.set_xscale("symlog", base=2, linthresh=least)
+        else:
+            axes.set_xscale("log", base=2)
         places = sorted({point[0] for line in drawn for point in line.points})
+        places = places[:: -(-len(places) // MOST_TICKS) or 1]
         axes.set_xticks(places, [_told(place) for place in places], rotation=45 if len(places) > 8 else 0)
         axes.minorticks_off()
     if log_y:
         axes.set_yscale("log")
+        _plain_numbers(axes)
     else:
         axes.set_ylim(bottom=0)
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
@@ -66,8 +73,8 @@ def heat(
     figure, axes = _paper(title, x, y)
     table = np.array([[np.nan if value is None else value for value in row] for row in values], dtype=float)
     axes.imshow(table, cmap="RdYlGn", vmin=0.0, vmax=most, aspect="auto")
-    axes.set_xticks(range(len(columns)), list(columns))
-    axes.set_yticks(range(len(rows)), list(rows))
+    axes.set_xticks(range(len(columns)), [_plain(column) for column in columns])
+    axes.set_yticks(range(len(rows)), [_plain(row) for row in rows])
     for row, line in enumerate(values):
         for column, value in enumerate(line):
             told = "–" if value is None else f"{100 * value / most:.0f}"
@@ -80,9 +87,9 @@ def _paper(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_title(title, fontsize=11)
-    axes.set_xlabel(x, fontsize=9)
-    axes.set_ylabel(y, fontsize=9)
+    axes.set_title(_plain(title), fontsize=11)
+    axes.set_xlabel(_plain(x), fontsize=9)
+    axes.set_ylabel(_plain(y), fontsize=9)
     axes.tick_params(labelsize=8, color=_FRAME)
     for spine in axes.spines.values():
         spine.set_color(_FRAME)
@@ -96,6 +103,20 @@ def _svg(figure: Figure) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "night-monk", "font.family": "sans-serif"}):
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return out.getvalue()
+
+
+def _plain(text: str) -> str:
+    """Words are words: between two dollars matplotlib would set a formula, or fail."""
+    return text.replace("$", r"\$")
+
+
+def _plain_numbers(axes: Axes) -> None:
+    """1, 2, 5, 10, 20 ... along a logarithmic axis, not powers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.yaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _told(value: float) -> str:

@@ -18,6 +18,7 @@ from db.models import Job
 from db.steps import Steps
 from jobs.context import Ask, ChatMessage, Said
 from jobs.prompts import Prompts
+from monk.benching import Benching, Yard
 from monk.budget import TimeBudget, TokenBudget
 from monk.engine.client import AdapterUse, EngineClient, ModelUse, Segment
 from monk.engine.model_use import over, told
@@ -52,6 +53,7 @@ class Tools:
     shelf: Shelf
     feedback: Feedback
     room: Room
+    yard: Yard
     model_use: ModelUse  # what the model runs with, where a job does not say otherwise
     thinking: float  # share of a thought's tokens for its thinking part, where nobody says otherwise
     reaches: Reaches
@@ -65,6 +67,7 @@ class Run:
     def __init__(self, job: Job, tools: Tools) -> None:
         self.job = job
         self.pausing = threading.Event()
+        self.why_paused = ""
         self.lost = threading.Event()
         self._tools = tools
         self._time = TimeBudget(job.budget.get("minutes"), job.used_seconds)
@@ -72,9 +75,16 @@ class Run:
         self._dressing = threading.Lock()
         self._warning = threading.Lock()
         self._reach: dict[Reading, Reach | None] = {}
+        self._bench: Benching | None = None
         self._use: ModelUse | None = None
         self._worn: tuple[AdapterUse, ...] | None = None
         self._terms = Terms(job, self.pausing, self.lost, self._time.left, self._adapters, self._model)
+
+    def pause(self, why: str) -> None:
+        """Have it stop where it stands; the first reason is told."""
+        if not self.pausing.is_set():
+            self.why_paused = why
+            self.pausing.set()
 
     @property
     def job_id(self) -> str:
@@ -158,6 +168,16 @@ class Run:
     def training(self) -> Teaching:
         tools = self._tools
         return Teaching(self, tools.engine, tools.template, tools.library, tools.feedback, tools.room)
+
+    @property
+    def bench(self) -> Benching:
+        if self._bench is None:
+            self._bench = Benching(self, self._tools.yard)
+        return self._bench
+
+    def model_use(self) -> ModelUse:
+        """What the model runs with for this job, where not as its file says."""
+        return self._model()
 
     def must_stop(self) -> Stop:
         """Why work that nobody interrupts should end: it is paused or taken away, or its minutes are used up."""

@@ -4,6 +4,11 @@
     keeper: renews leases, returns silent jobs to the queue, ends those whose deadline went by
 
 Nothing is claimed before the model is loaded: a job must not wait with a lease in its hand.
+
+A kind that runs alone (`jobs.registry.Kind.alone`) needs no model, and gets the memory of the engine's. When such a job is
+the first in line, what runs comes to its end and nothing more is claimed, so nobody passes it; while it runs, nothing else
+does. It blocks nobody who ranks higher: when a job of a higher priority is due, it is paused where it stands and goes on
+behind that one.
 """
 
 from __future__ import annotations
@@ -30,6 +35,7 @@ from monk.run import Run, Tools
 from monk.thinking import Paused
 
 logger = logging.getLogger(__name__)
+OUTRANKED = "a job of a higher priority goes first, and then this one on"
 POLL_SECONDS = 5.0  # a wake-up that got lost costs this much
 MODEL_RETRY_SECONDS = 60.0  # an unusable model may be mended while we run
 DISK_RETRY_SECONDS = 5.0
@@ -86,7 +92,7 @@ class Workers:
             self._open = False
             self._why_closed = why
             for run, _ in self._runs.values():
-                run.pausing.set()
+                run.pause(why)
             self._changed.notify_all()
             done = self._changed.wait_for(lambda: not self._runs, timeout=max(0.0, deadline - time.monotonic()))
         if not done:
@@ -134,9 +140,21 @@ class Workers:
         return POLL_SECONDS if due is None else min(POLL_SECONDS, max(0.05, (due - self._now()).total_seconds()))
 
     def _may_claim(self) -> bool:
-        if not self._open or self._stopped or len(self._runs) >= self._jobs_at_once:
+        if not self._open or self._stopped:
             return False
-        return self._model_ready()
+        runs = [run for run, _ in list(self._runs.values())]
+        if len(runs) == 1 and self._kinds.runs_alone(runs[0].job.kind):
+            self._make_way(runs[0])
+            return False
+        return len(runs) < self._jobs_at_once
+
+    def _make_way(self, run: Run) -> None:
+        """A job that has the machine for itself is paused where a more important one is due."""
+        if not run.pausing.is_set() and self._queue.is_outranked(run.job.priority, self._now()):
+            run.pause(OUTRANKED)
+
+    def _may_run(self, kind: str, model_ready: bool) -> bool:
+        return not self._runs if self._kinds.runs_alone(kind) else model_ready
 
     def _model_ready(self) -> bool:
         """Whether the model is loaded; an unusable one is tried again now and then, and said in `problem`."""
@@ -155,7 +173,8 @@ class Workers:
         return True
 
     def _claim_one(self) -> bool:
-        job = self._queue.claim(self._now(), self._lease_seconds)
+        ready = self._model_ready()
+        job = self._queue.claim(self._now(), self._lease_seconds, lambda kind: self._may_run(kind, ready))
         if job is None:
             return False
         run = Run(job, self._tools)
@@ -163,7 +182,7 @@ class Workers:
         with self._changed:
             self._runs[job.id] = (run, thread)
             if not self._open:
-                run.pausing.set()
+                run.pause(self._why_closed)
         logger.info("job claimed", extra={"job_id": job.id, "kind": job.kind, "attempt": job.attempt})
         thread.start()
         return True
@@ -171,11 +190,16 @@ class Workers:
     # ── one job ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _work(self, run: Run) -> None:
+        alone = self._kinds.runs_alone(run.job.kind)
         try:
+            if alone:
+                self._tools.engine.stop()
             self._until_written(run, self._attempt(run))
         except BaseException as exc:
             logger.exception("a worker ended badly", extra={"job_id": run.job.id, "error": repr(exc)})
         finally:
+            if alone and self._open:
+                self._tools.engine.start()
             with self._changed:
                 self._runs.pop(run.job.id, None)
                 self._changed.notify_all()
@@ -186,7 +210,7 @@ class Workers:
         try:
             result = self._kinds.get(job.kind).run(run)
         except Paused:
-            return lambda: self._queue.release(job, self._now(), self._why_closed, run.used_seconds())
+            return lambda: self._queue.release(job, self._now(), run.why_paused, run.used_seconds())
         except LeaseLost as exc:
             return _raising(exc)
         except MonkError as exc:

@@ -5,14 +5,28 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from monk import __version__
-from monk.api import corpus, errors, events, feedback, jobs, metrics, night, page, passages, reports, schedules, status
+from monk.api import (
+    corpus,
+    errors,
+    events,
+    feedback,
+    jobs,
+    metrics,
+    night,
+    page,
+    passages,
+    pictures,
+    reports,
+    schedules,
+    status,
+)
 from monk.api.guard import Guard
 from monk.api.parts import Parts
 from monk.api.submit import Submitter
 from monk.api.watch import Watch
 from monk.services import Services
 
-RESOURCES = (jobs, feedback, events, status, metrics, reports, passages, corpus, schedules, night, page)
+RESOURCES = (jobs, pictures, feedback, events, status, metrics, reports, passages, corpus, schedules, night, page)
 
 
 def build(services: Services, keep_alive_seconds: float) -> FastAPI:

@@ -6,6 +6,7 @@ import typer
 
 from monk.cli import (
     adapter,
+    bench,
     compare,
     corpus,
     daemon,
@@ -67,6 +68,7 @@ def _tree() -> typer.Typer:
     top.command("compare-adapter")(compare.compare_adapter)
     top.command("plan")(plan.plan)
     top.command("tune")(tune.tune)
+    top.command("bench")(bench.bench)
     top.command("doctor")(house.doctor)
     top.command("backup")(house.backup)
     top.command("restore")(house.restore)

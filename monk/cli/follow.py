@@ -154,7 +154,8 @@ def _note(type_: str, facts: dict[str, Any]) -> str:
         case "resumed":
             return f"goes on after {facts.get('saved_tokens', '?')} saved tokens"
         case "released":
-            return f"paused ({facts.get('why', '')}); it goes on in the next night"
+            why = str(facts.get("why", ""))
+            return f"paused ({why}){'' if why.startswith('a job') else '; it goes on in the next night'}"
         case "recovered":
             return "back in the queue after a crash"
         case "error":
@@ -165,4 +166,33 @@ def _note(type_: str, facts: dict[str, Any]) -> str:
         case "warning":
             return f"warning: {facts.get('message')}"
         case _:
+            return _measured(type_, facts)
+
+
+def _measured(type_: str, facts: dict[str, Any]) -> str:
+    """What a benchmark tells of its way."""
+    match type_:
+        case "bench-planned":
+            return f"up to {facts['context']} tokens; planned: {facts['memory_bytes'] / 2**30:.2f} GiB"
+        case "bench-loaded":
+            return f"the model is loaded, {facts['seconds']:.1f} s"
+        case "bench-filling":
+            rate = facts["tokens_per_second"]
+            return f"computing the beginning: {facts['tokens']} of {facts['of']} tokens, {rate:.1f} a second"
+        case "bench-no-room":
+            return f"no room on the disk for KV behind {facts['tokens']} tokens; a crash would cost more"
+        case "bench-measured":
+            return _figure(facts)
+        case _:
             return ""
+
+
+def _figure(facts: dict[str, Any]) -> str:
+    rows = f" x {facts['rows']}" if facts["rows"] > 1 else ""
+    flash = "on" if facts["flash"] else "off"
+    what = f"{facts['test']} {facts['tokens']}{rows} behind {facts['depth']}, flash {flash}, KV {facts['type_k']},"
+    what += f"{facts['type_v']}, {facts['threads']} threads"
+    if "refused" in facts:
+        return f"{what}: not measured, {facts['refused']}"
+    rate = facts["tokens_per_second"]
+    return f"{what}: {rate['mean']:.2f} ± {rate['deviation']:.2f} tokens/s"

@@ -25,6 +25,8 @@ def summary(job: dict[str, Any]) -> str:
         text = f"train the adapter {given['adapter']}"
     elif "needles" in given and "depths" in given:
         text = "how long a prompt the model finds things in"
+    elif job.get("kind") == "bench":
+        text = f"measure tokens per second, up to {given.get('context') or 'the usual'} tokens of context"
     elif given.get("messages"):
         text = str(given["messages"][-1].get("content", ""))
     else:

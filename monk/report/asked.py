@@ -14,6 +14,8 @@ from typing import Any
 
 from db.models import Job, Verdict
 from db.reporting import Costs, Sample
+from monk.drawings import checked, of_result
+from monk.errors import InvalidInput
 from monk.report.scrub import cut, harmless, one_line, plain
 from monk.report.words import advice
 
@@ -74,7 +76,20 @@ def outcome(job: Job, samples: list[Sample]) -> dict[str, Any]:
     told["num_samples"] = _whole(result.get("samples"))
     told["best_sample"] = _whole(result.get("best_sample"))
     told["samples"] = [_sample(sample) for sample in samples]
+    told["pictures"] = _pictures(result)
     return told
+
+
+def _pictures(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Plain data of those that can be drawn, with their number in the result, which is that of their address."""
+    found: list[dict[str, Any]] = []
+    for number, data in enumerate(of_result(result), 1):
+        try:
+            picture = checked(harmless(data))
+        except InvalidInput:
+            continue
+        found.append({"number": number, "title": one_line(picture.title, 200), "data": picture.model_dump(mode="json")})
+    return found
 
 
 def judged(given: Verdict | None, time: Time) -> dict[str, Any] | None:
@@ -168,6 +183,8 @@ def _question(input_: dict[str, Any]) -> str:
         return "how long a prompt the model finds things in"
     if isinstance(input_.get("adapter"), str):
         return f"train the adapter {input_['adapter']}"
+    if "answer_tokens" in input_ and "repeats" in input_:
+        return f"measure tokens per second, up to {input_.get('context') or 'the usual'} tokens of context"
     texts = [value for value in input_.values() if isinstance(value, str) and value.strip()]
     return texts[0] if len(texts) == 1 else json.dumps(harmless(input_), ensure_ascii=False)
 

@@ -21,6 +21,7 @@ meaning of one changes only with the schema's number.
                              passage},
                              unsupported[], parts[] {question and the five before}, votes[] {answer, count}, decided_by,
                              num_samples, best_sample (from 0), samples[], reasoning, thinking_cut, warnings[],
+                             pictures[] {number (from 1), title, data (see monk/drawings.py)},
                              feedback: null, or verdict (useful, wrong), correction, note, at
         failed               error {code, message, param}, what_to_do
         left                 position (jobs that go first), starts_at, ends_at (forecast), ready_at, last_error

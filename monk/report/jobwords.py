@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 from jobs.phrases import phrase
 from monk.report import words
 from monk.report.scrub import one_line
-from monk.report.view import Block, Fold, JobView, Quote
+from monk.report.view import Block, Fold, JobView, Picture, Quote
 from monk.report.words import from_json as _time
 
 TITLE_CHARACTERS = 140
@@ -32,8 +32,18 @@ def done(job: Data, until: datetime, links: str | None) -> JobView:
         votes=[f"{vote['answer']}: {words.count(vote['count'], 'sample')}" for vote in job["votes"]],
         vote_title=_vote_title(job),
         folds=_folds(job),
+        pictures=_pictures(job, links),
         cost=_cost(job),
     )
+
+
+def _pictures(job: Data, links: str | None) -> list[Picture]:
+    """Behind a token a link would lead nowhere: only the page knows it, and the page shows no pictures."""
+    start = None if links is None or "#" in links else f"{links}/jobs/{job['id']}/pictures"
+    return [
+        Picture(one["title"], one["data"], "" if start is None else f"{start}/{one['number']}.svg")
+        for one in job.get("pictures") or []
+    ]
 
 
 def _found(job: Data) -> list[str]:

@@ -59,6 +59,7 @@ def _done(job: JobView) -> list[Lines]:
     if job.votes:
         blocks += [[f"{escape(job.vote_title)}:"], [f"- {escape(vote)}" for vote in job.votes]]
     blocks += [[f"- {escape(f'{fold.title}: {_excerpt(fold.text)}')}" for fold in job.folds]]
+    blocks += [[f"- Picture: {escape(one.title)}{f' <{one.link}>' if one.link else ''}" for one in job.pictures]]
     return blocks + _paragraphs([job.cost])
 
 

@@ -7,6 +7,7 @@ purpose: a format escapes all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,15 @@ class Fold:
 
 
 @dataclass(frozen=True, slots=True)
+class Picture:
+    """What a job drew. `data` as `monk/drawings.py` takes it; `link`: where the daemon shows it, or empty."""
+
+    title: str
+    data: dict[str, Any]
+    link: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job in any state. `facts` are short sentences about it."""
 
@@ -58,6 +68,7 @@ class JobView:
     votes: list[str] = field(default_factory=list)
     vote_title: str = ""
     folds: list[Fold] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
     error: str = ""
     what_to_do: str = ""
     command: str = ""

@@ -167,7 +167,7 @@ def test_no_job_kind_file_or_setting_was_added(night: Night) -> None:
     services = night.daemon.services
 
     assert sum(services.queue.counts().values()) == len(ATTACKS)
-    assert set(services.kinds.all()) == {"answer", "think", "read", "chat", "train", "needle"}
+    assert set(services.kinds.all()) == {"answer", "think", "read", "chat", "train", "needle", "bench"}
     assert services.kinds.get("answer").source == "night-monk"
     assert not (night.home / "monk.toml").exists()
     assert not list((night.home / "jobs").glob("*")) if (night.home / "jobs").exists() else True

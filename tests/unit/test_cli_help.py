@@ -80,6 +80,7 @@ def test_no_command_is_missing() -> None:
             "report",
             "plan",
             "tune",
+            "bench",
             "doctor",
             "backup",
         ),
@@ -109,6 +110,12 @@ def test_help_loads_nothing_heavy() -> None:
         (["submit"], "monk: nothing is asked"),
         (["night", "--now", "--close"], "say opposite things"),
         (["report", "--md", "--json"], "say different things"),
+        (["bench", "--show", "--now"], "--show measures nothing"),
+        (["bench", "last"], "say --show to see a job"),
+        (["bench", "--picture", "speed.png"], "ends in .svg"),
+        (["bench", "--widths", "1,two"], "monk: --widths 'two': write whole numbers"),
+        (["bench", "--trials", "3"], "belong to --needle"),
+        (["bench", "--needle", "--depths", "half"], "write numbers with commas"),
     ],
 )
 def test_a_mistake_is_one_line_on_stderr_and_status_2(

@@ -276,3 +276,29 @@ def test_every_arrow_leaves_an_event(queue: Queue, database: Database, now: date
 
     types = [event.type for event in Events(database).after(0, job_id=stored.id)]
     assert types == ["submitted", "claimed", "released", "claimed", "done"]
+
+
+def test_where_the_first_in_line_may_not_run_nobody_passes_it(queue: Queue, now: datetime) -> None:
+    first, _ = queue.submit(NewJob(kind="bench", input={}), now)
+    queue.submit(job(), now)
+    asked: list[str] = []
+
+    def may_run(kind: str) -> bool:
+        asked.append(kind)
+        return kind != "bench"
+
+    assert queue.claim(now, LEASE, may_run) is None
+    assert asked == ["bench"] and queue.counts()["running"] == 0
+    urgent, _ = queue.submit(job(priority=1), now)
+    passed = queue.claim(now, LEASE, may_run)
+    assert passed is not None and passed.id == urgent.id
+    assert claim(queue, now).id == first.id
+
+
+def test_a_job_is_outranked_by_one_of_a_higher_priority_that_is_due(queue: Queue, now: datetime) -> None:
+    later = now + timedelta(hours=1)
+    queue.submit(job(priority=5), now)
+    queue.submit(job(priority=9, not_before=later), now)
+
+    assert queue.is_outranked(4, now) and not queue.is_outranked(5, now)
+    assert queue.is_outranked(5, later) and not queue.is_outranked(9, later)

@@ -1,4 +1,6 @@
-"""Pictures as SVG: lines over two axes, heat maps, stacked bars beside lines. Text in them stays text, and equal data makes equal bytes."""
+"""Pictures as SVG: lines over two axes, heat maps, stacked bars beside lines.
+
+Text in them stays text, and equal data makes equal bytes."""
 
 from __future__ import annotations
 

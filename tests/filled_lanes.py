@@ -1,4 +1,4 @@
-"""How much memory a model really takes: a fresh process opens every lane of its plan, fills their KV to the end and computes there.
+"""How much memory a model really takes: a fresh process opens all lanes of its plan, fills their KV and computes behind it.
 
 `python -m tests.filled_lanes CONFIG.json` prints a line of JSON: what was planned, and the most that was resident. The KV is
 put in as state, not computed, since computing 131,072 tokens takes hours and allocates nothing more; then a full chunk is
@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from monk.engine import gguf_file, memory
+from monk.engine.client import AS_ITS_FILE_SAYS
 from monk.engine.config import EngineConfig
 from monk.engine.frames import Image
 from monk.engine.gguf_file import GgufFile
@@ -51,7 +52,9 @@ def weigh(config: EngineConfig, timeout: float = 1800.0) -> Weighing:
     command = [sys.executable, "-m", "tests.filled_lanes", json.dumps(config.to_json())]
     done = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, timeout=timeout, check=False)
     if done.returncode:
-        raise RuntimeError(f"the process that was to be weighed ended with {done.returncode}: {done.stderr.strip()[-500:]}")
+        raise RuntimeError(
+            f"the process that was to be weighed ended with {done.returncode}: {done.stderr.strip()[-500:]}"
+        )
     return Weighing(**json.loads(done.stdout.splitlines()[-1]))
 
 
@@ -59,7 +62,7 @@ def main(argument: str) -> None:
     from monk.engine import child
     from monk.engine.archive import open_archive  # noqa: F401  # what the engine's process has in memory beside the model
     from monk.engine.llama import LlamaModel
-    from monk.engine.model_use import AS_ITS_FILE_SAYS, OwnSettings, settled
+    from monk.engine.model_use import OwnSettings, settled
     from monk.engine.runner import Runner  # noqa: F401
 
     child.os.environ.update(child.NATIVE_ENVIRONMENT)
@@ -81,7 +84,7 @@ def main(argument: str) -> None:
     planned = plan.total_bytes - (plan.lane_bytes - of_lanes)
     # the mapped originals of repacked weights are the kernel's to take back: the plan counts the copy alone
     weighing = Weighing(planned, peak - plan.repack_bytes, plan.facts())
-    print(json.dumps(asdict(weighing)))
+    sys.stdout.write(json.dumps(asdict(weighing)) + "\n")
 
 
 def resident_peak() -> int:
@@ -96,8 +99,8 @@ def _fill(lane: Any, file: GgufFile, config: EngineConfig, plan: Plan, *, can_re
     """Every sequence that holds tokens of its own, up to a chunk before its end."""
     unified = lane._num_streams == 1
     slots = range(1) if unified else range(lane.num_sequences)
-    tokens = lane.num_cells - lane.most_tokens - lane.num_sequences
-    for slot in slots:
+    tokens = max(0, lane.num_cells - lane.most_tokens - lane.num_sequences)
+    for slot in slots if tokens else ():
         if can_restore:
             image = synthetic_image(file, config, tokens, transposed=not plan.flash_attention)
             if not lane.restore(slot, image):
@@ -110,10 +113,11 @@ def _fill(lane: Any, file: GgufFile, config: EngineConfig, plan: Plan, *, can_re
 
 
 def _compute(lane: Any) -> None:
-    """A chunk of full width at the end of the last sequence, then as many rows with logits as the lane may want."""
-    unified = lane._num_streams == 1
-    slot = 0 if unified else lane.num_sequences - 1
-    _run(lane, slot, lane.num_computed(slot), lane.most_tokens - 1, min(lane.most_tokens - 1, lane.most_outputs))
+    """A chunk of full width at the end of the last sequence, as many of its rows with logits as the lane may want."""
+    slot = 0 if lane._num_streams == 1 else lane.num_sequences - 1
+    start = lane.num_computed(slot)
+    rows = min(lane.most_tokens, lane.num_cells - start) - 1
+    _run(lane, slot, start, rows, min(rows, lane.most_outputs))
 
 
 def _run(lane: Any, slot: int, start: int, count: int, outputs: int) -> None:

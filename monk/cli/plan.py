@@ -11,8 +11,9 @@ import typer
 if TYPE_CHECKING:
     from monk.engine.config import EngineConfig
     from monk.engine.gguf_file import GgufFile
+    from monk.plan.beside import Part
     from monk.plan.calibrated import Measured
-    from monk.plan.fitting import PaceOf, Search
+    from monk.plan.fitting import Night, PaceOf, Search
     from monk.plan.outlook import Outlook
     from monk.plan.source import Source
     from monk.plan.speed import Machine, Pace
@@ -40,7 +41,9 @@ def plan(
     ] = False,
     weights: Annotated[
         str | None,
-        typer.Option(metavar="FORMAT", help="bf16 (of a described model the default), q8_0, q6_k, q5_k_m, q4_k_m, q4_0."),
+        typer.Option(
+            metavar="FORMAT", help="bf16 (of a described model the default), q8_0, q6_k, q5_k_m, q4_k_m, q4_0."
+        ),
     ] = None,
     context: Annotated[int, typer.Option(min=0, metavar="N", help="Tokens of one thought; 0: what fits.")] = 0,
     slots: Annotated[int, typer.Option(min=0, max=256, metavar="N", help="Thoughts at once; 0: what fits.")] = 0,
@@ -51,12 +54,16 @@ def plan(
     experts: Annotated[int, typer.Option(min=0, metavar="N", help="Experts that each token uses; 0: the model's.")] = 0,
     yarn: Annotated[float, typer.Option(min=0.0, metavar="X", help="Stretch the positions so many times.")] = 0.0,
     yarn_original: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Positions that --yarn stretches; 0: those the model was trained on.")
+        int,
+        typer.Option(min=0, metavar="N", help="Positions that --yarn stretches; 0: those the model was trained on."),
     ] = 0,
-    rope_base: Annotated[float, typer.Option(min=0.0, metavar="X", help="Base of the positions; 0: the model's.")] = 0.0,
+    rope_base: Annotated[
+        float, typer.Option(min=0.0, metavar="X", help="Base of the positions; 0: the model's.")
+    ] = 0.0,
     threads: Annotated[int, typer.Option(min=0, metavar="N", help="Threads at work; 0: all cores.")] = 0,
     adapter: Annotated[
-        list[Path] | None, typer.Option(metavar="FILE", help="A LoRA that is worn: GGUF or PEFT folder. May be repeated.")
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="A LoRA that is worn: GGUF or PEFT folder. May be repeated."),
     ] = None,
     no_mmap: Annotated[bool, typer.Option("--no-mmap", help="Read the weights instead of mapping the file.")] = False,
     ram: Annotated[
@@ -68,7 +75,8 @@ def plan(
     ] = None,
     cores: Annotated[int, typer.Option(min=0, metavar="N", help="Physical cores of one socket.")] = 0,
     numa: Annotated[
-        str, typer.Option(metavar="off|distribute|isolate|numactl", help="How memory and threads lie on several sockets.")
+        str,
+        typer.Option(metavar="off|distribute|isolate|numactl", help="How memory and threads lie on several sockets."),
     ] = "off",
     night: Annotated[str, typer.Option(metavar="TIME", help="How long a night lasts.")] = "9h",
     answer: Annotated[int, typer.Option(min=1, metavar="N", help="Tokens that --fit leaves time to write.")] = 1000,
@@ -76,7 +84,9 @@ def plan(
         Path | None, typer.Option(metavar="FILE.svg", help="Draw memory against RAM, and speed over depth by width.")
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Each figure with its formula.")] = False,
-    home: Annotated[Path | None, typer.Option(help="Folder of all state: its settings and what `monk tune` measured.")] = None,
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of all state: its settings and what `monk tune` measured.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
     """Say what a model takes and brings, here or elsewhere.
@@ -148,7 +158,9 @@ class _Known:
         house = engine_config(self._settings)
         is_its_own = self._file is not None and model.path.resolve() == house.model_path.resolve()
         if not is_its_own:
-            house = replace(house, model_use=type(use)(), context=0, slots=0, ubatch=0, threads=0, threads_batch=0, name="")
+            house = replace(
+                house, model_use=type(use)(), context=0, slots=0, ubatch=0, threads=0, threads_batch=0, name=""
+            )
             house = replace(house, threads_single=0, model_sha256=None, model_path=model.path)
         config = replace(house, **{name: value for name, value in wanted.items() if value})
         if wanted["mmap"] is False:
@@ -211,13 +223,14 @@ class _Asked:
     weights: str | None
     available: int
     machine: Machine
-    night: Any
+    night: Night
     measured: Measured | None
-    beside: tuple[Any, ...]
+    beside: tuple[Part, ...]
 
     @property
     def room(self) -> int:
-        return self.available - sum(part.num_bytes for part in self.beside)
+        beside: int = sum(part.num_bytes for part in self.beside)
+        return self.available - beside
 
     def pace_of(self, model: GgufFile, config: EngineConfig) -> Pace:
         from monk.engine.lane_plan import chunk_tokens, kv_bytes_per_token, uses_flash
@@ -261,7 +274,14 @@ class _Asked:
         at = "" if self.measured is None else self.measured.at
         pace = self.pace_of(model, config)
         return look(
-            model, config, self.available, self.machine, self.night.seconds, pace=pace, measured_at=at, beside=self.beside
+            model,
+            config,
+            self.available,
+            self.machine,
+            self.night.seconds,
+            pace=pace,
+            measured_at=at,
+            beside=self.beside,
         )
 
 
@@ -281,7 +301,9 @@ def _machine(
                 "--ram describes another machine; say its --bandwidth and --cores too", param="bandwidth"
             )
         if sockets > 1 or numa != "off":
-            raise InvalidInput("--sockets and --numa describe a machine; say its --bandwidth and --cores", param="sockets")
+            raise InvalidInput(
+                "--sockets and --numa describe a machine; say its --bandwidth and --cores", param="sockets"
+            )
         return available, measured(min(threads or physical_cores(), physical_cores()))
     if bandwidth is None or not cores:
         raise InvalidInput("--bandwidth and --cores describe a machine together; give both", param="bandwidth")
@@ -315,7 +337,8 @@ def _show(result: _Result, explain: bool) -> None:
     say(f"compute buffers of all lanes, {compute}")
     say()
     say_table(
-        ("thoughts at once", *map(str, outlook.widths)), [("GiB in all", *(f"{v / 2**30:.1f}" for v in outlook.widths.values()))]
+        ("thoughts at once", *map(str, outlook.widths)),
+        [("GiB in all", *(f"{v / 2**30:.1f}" for v in outlook.widths.values()))],
     )
     _show_time(outlook)
     say()

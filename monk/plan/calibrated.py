@@ -61,7 +61,10 @@ class Calibrated:
         self._general = general
         self._cell = _cells(measured.steps, general)
         self._empty = _line(
-            {point.rows: max(0.0, point.seconds - point.rows * point.depth * self._cell(point.rows)) for point in _least(measured.steps)}
+            {
+                point.rows: max(0.0, point.seconds - point.rows * point.depth * self._cell(point.rows))
+                for point in _least(measured.steps)
+            }
         )
         self._token, self._position = _prompt_prices(_of_one_length(measured.prompts, chunk), general)
 
@@ -135,8 +138,13 @@ def _prompt_prices(points: Row[Point], general: Pace) -> tuple[float, float]:
         scale = point.seconds / general.prompt_seconds(point.rows, point.depth)
         token = general.prompt_seconds(1) * scale
         return token, scale * (general.prompt_seconds(1, 1 << 20) - general.prompt_seconds(1)) / (1 << 20)
-    rows = [(point.rows / point.seconds, point.rows * (point.depth + point.rows / 2.0) / point.seconds) for point in best.values()]
-    aa, ab, bb = (sum(one * two for one, two in ((row[i], row[j]) for row in rows)) for i, j in ((0, 0), (0, 1), (1, 1)))
+    rows = [
+        (point.rows / point.seconds, point.rows * (point.depth + point.rows / 2.0) / point.seconds)
+        for point in best.values()
+    ]
+    aa, ab, bb = (
+        sum(one * two for one, two in ((row[i], row[j]) for row in rows)) for i, j in ((0, 0), (0, 1), (1, 1))
+    )
     a, b = sum(row[0] for row in rows), sum(row[1] for row in rows)
     determinant = aa * bb - ab * ab
     token, position = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant

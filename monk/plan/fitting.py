@@ -1,8 +1,8 @@
 """What is the most that fits a machine and a night: searched over the engine's own memory plan, never by a formula.
 
-    context   the largest multiple of 256 at which the plan fits and one thought reads it whole and answers by morning
-    weights   the best format at which it does, for a context that is given
-    slots     the most thoughts at once that fit beside each other
+context   the largest multiple of 256 at which the plan fits and one thought reads it whole and answers by morning
+weights   the best format at which it does, for a context that is given
+slots     the most thoughts at once that fit beside each other
 """
 
 from __future__ import annotations
@@ -56,7 +56,13 @@ class Tried:
         return self.verdict == "fits"
 
     def told(self) -> tuple[str, ...]:
-        return (self.weights, str(self.context), told_bytes(self.needed_bytes), told_seconds(self.seconds), self.verdict)
+        return (
+            self.weights,
+            str(self.context),
+            told_bytes(self.needed_bytes),
+            told_seconds(self.seconds),
+            self.verdict,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +144,9 @@ def largest_context(
         why = f"with {rows[0].context} it {rows[0].verdict}"
     else:
         why = "it is the longest that the model was trained for, or that YaRN was validated for"
-    return Search(model, stretched(model, config, found.context), (found, *rows), f"the largest context is {found.context}: {why}")
+    return Search(
+        model, stretched(model, config, found.context), (found, *rows), f"the largest context is {found.context}: {why}"
+    )
 
 
 def _stretched_by_hand(model: GgufFile, config: EngineConfig) -> int:
@@ -161,9 +169,13 @@ def best_weights(
         one = replace(stretched(model, config, config.context), model_path=model.path)
         rows.append(attempt(model, one, available, pace_of, night, name))
         if rows[-1].fits:
-            told = f"the best weights are {name}" + (f"; {rows[-2].weights} {rows[-2].verdict}" if len(rows) > 1 else "")
+            told = f"the best weights are {name}" + (
+                f"; {rows[-2].weights} {rows[-2].verdict}" if len(rows) > 1 else ""
+            )
             return Search(model, one, tuple(rows), told)
-    return Search(typed(formats[-1]), None, tuple(rows), f"no weights are small enough: {formats[-1]} {rows[-1].verdict}")
+    return Search(
+        typed(formats[-1]), None, tuple(rows), f"no weights are small enough: {formats[-1]} {rows[-1].verdict}"
+    )
 
 
 def formats_of(source: Source) -> tuple[str, ...]:
@@ -201,5 +213,9 @@ def way_out(found: Search, available: int, pace_of: PaceOf, night: Night, config
 
 
 def most_slots(model: GgufFile, config: EngineConfig, available: int) -> int:
-    """Thoughts at once that fit with that context, each with room for all of it; 0: not even one."""
-    return next((n for n in WIDTHS if _planned(model, replace(config, slots=n), available) is not None), 0)
+    """Thoughts at once that fit with that context, each with room for all of it, beside the lane that keeps long prompts; if
+    there is no room for that lane, or the model cannot have one, without it. 0: not even one thought fits."""
+    plans = {slots: _planned(model, replace(config, slots=slots), available) for slots in WIDTHS}
+    fitting = [slots for slots, plan in plans.items() if plan is not None]
+    keeping = [slots for slots, plan in plans.items() if plan is not None and plan.keeps_prompts]
+    return max(keeping or fitting, default=0)

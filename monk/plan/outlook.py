@@ -222,9 +222,7 @@ def _night(pace: Pace, slots: int, context: int, night_seconds: float) -> Figure
     read, wrote = context // 4, ANSWER_TOKENS
     each = pace.prompt_seconds(read) + wrote * pace.step_seconds(slots, read) / slots
     value = night_seconds / each * wrote
-    formula = (
-        f"{told_seconds(night_seconds)} / ({read} tokens read and {wrote} written beside {slots - 1} others: {each:.1f} s)"
-    )
+    formula = f"{told_seconds(night_seconds)} / ({read} tokens read and {wrote} written beside {slots - 1} others: {each:.1f} s)"
     return Figure("written in a night", value, "tokens", f"{value:,.0f} tokens", formula)
 
 

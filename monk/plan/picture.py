@@ -12,7 +12,16 @@ GIB = float(1 << 30)
 PARTS = ("weights", "KV of all", "other lanes", "output", "process")
 BESIDE = "beside the engine"
 ENGINE_NAMES = frozenset(
-    {*PARTS, "KV of a token", "KV of one thought", "compute", "in all", "with all beside it", "to be had", "repacked copy"}
+    {
+        *PARTS,
+        "KV of a token",
+        "KV of one thought",
+        "compute",
+        "in all",
+        "with all beside it",
+        "to be had",
+        "repacked copy",
+    }
     | {"page cache"}
 )
 
@@ -28,7 +37,9 @@ def draw(outlook: Outlook) -> str:
         for width in next(iter(outlook.steps.values()))
     ]
     how = "measured rates" if outlook.measured_at else "general shares"
-    return stack_and_lines(title, stack, f"decoding ({how})", "tokens behind", "tokens/s, all together", lines, log_x=True)
+    return stack_and_lines(
+        title, stack, f"decoding ({how})", "tokens behind", "tokens/s, all together", lines, log_x=True
+    )
 
 
 def _bars(outlook: Outlook) -> list[tuple[str, dict[str, float]]]:

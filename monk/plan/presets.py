@@ -1,7 +1,7 @@
 """Three ways to set all knobs that nobody set by hand.
 
     max        the best weights of which one thought with 8,192 tokens fits; with them the longest context that fits, YaRN
-               included; with that the most thoughts at once, up to 64
+               included; with that the most thoughts at once, up to 64, beside the lane that keeps long prompts
     balanced   weights q8_0, 32,768 tokens or what the model was trained for, as many thoughts as the engine opens by itself
     fast       weights q4_k_m, 8,192 tokens, 32 thoughts or as many as fit
 

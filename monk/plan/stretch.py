@@ -29,7 +29,9 @@ class Stretch:
             "short texts too, which are read a little worse with it; use it only for jobs that need it"
         )
         if self.factor > MOST_FACTOR:
-            text += f". Makers have validated up to {MOST_FACTOR:g} times: beyond, expect things in the middle to be missed"
+            text += (
+                f". Makers have validated up to {MOST_FACTOR:g} times: beyond, expect things in the middle to be missed"
+            )
         return text
 
 

@@ -88,21 +88,22 @@ def cases(*, quick: bool) -> Iterator[Case]:
     paths = models()
     kept: dict[str, Any] = {"kv_folder": CACHE / "no-kv"}
     for name, path in paths.items():
-        for context, slots in ((1024, 4), (4096, 1)) if quick else ((1024, 4), (4096, 1), (4096, 16), (8192, 4), (8192, 32)):
+        for context, slots in ((1024, 4), (4096, 1)) if quick else ((1024, 4), (4096, 1), (4096, 8)):
             yield Case(name, path, context, slots, kept)
     if quick:
         return
+    f16, q4_1 = paths["SmolLM2 F16"], paths["SmolLM2 Q4_1"]
     for name in ("SmolLM2 F16", "tiny qwen3", "tiny gemma3"):
         yield Case(name, paths[name], 8192, 4, {**kept, "flash_attention": "on"})
-    yield Case("SmolLM2 F16", paths["SmolLM2 F16"], 8192, 4, {**kept, "kv_type_k": "q8_0"})
-    yield Case("SmolLM2 F16", paths["SmolLM2 F16"], 8192, 4, {**kept, "kv_type_k": "q8_0", "kv_type_v": "q8_0"})
-    yield Case("SmolLM2 F16", paths["SmolLM2 F16"], 8192, 4, {**kept, "mmap": False})
-    yield Case("SmolLM2 Q4_0", paths["SmolLM2 Q4_0"], 8192, 4, {**kept, "mmap": False})
-    for context, slots in ((32768, 1), (32768, 8), (65536, 2), (131072, 1), (131072, 2)):
-        stretched = {**kept, "model_use": ModelUse(yarn_factor=context / 8192, yarn_original_context=8192)}
-        yield Case("SmolLM2 Q4_1, YaRN", paths["SmolLM2 Q4_1"], context, slots, stretched)
-    flash = {**stretched, "flash_attention": "on"}
-    yield Case("SmolLM2 Q4_1, YaRN", paths["SmolLM2 Q4_1"], 131072, 1, flash)
+    yield Case("SmolLM2 F16", f16, 1024, 64, kept)
+    yield Case("SmolLM2 F16", f16, 4096, 4, {**kept, "kv_type_k": "q8_0"})
+    yield Case("SmolLM2 F16", f16, 4096, 4, {**kept, "kv_type_k": "q8_0", "kv_type_v": "q8_0"})
+    yield Case("SmolLM2 F16", f16, 4096, 1, {**kept, "mmap": False})
+    yield Case("SmolLM2 Q4_0", paths["SmolLM2 Q4_0"], 4096, 1, {**kept, "mmap": False})
+    for context, slots, flash in ((32768, 4, "off"), (65536, 1, "off"), (131072, 1, "off"), (131072, 2, "on")):
+        use = ModelUse(yarn_factor=context / 8192, yarn_original_context=8192)
+        name = f"SmolLM2 Q4_1, YaRN x{context // 8192}"
+        yield Case(name, q4_1, context, slots, {**kept, "model_use": use, "flash_attention": flash})
 
 
 def memory_rows(*, quick: bool) -> Iterator[dict[str, Any]]:
@@ -122,7 +123,13 @@ def memory_row(case: Case) -> dict[str, Any] | None:
         return None
     weighing = weigh(case.config)
     kinds = case.config.kv_type_k if case.config.kv_type_k == case.config.kv_type_v else f"{case.config.kv_type_k}, f16"
-    row = {**asdict(weighing), "model": case.name, "context": case.context, "slots": case.slots, "error": weighing.error}
+    row = {
+        **asdict(weighing),
+        "model": case.name,
+        "context": case.context,
+        "slots": case.slots,
+        "error": weighing.error,
+    }
     row["met"] = abs(weighing.error) <= MOST_MEMORY_ERROR
     _print_row(
         (
@@ -145,7 +152,9 @@ def memory_row(case: Case) -> dict[str, Any] | None:
 def speed_rows(tune_seconds: float, *, quick: bool) -> Iterator[dict[str, Any]]:
     paths = models()
     _print_row(SPEED_HEADERS, head=True)
-    for name in ("SmolLM2 Q4_0",) if quick else ("SmolLM2 Q4_1", "SmolLM2 Q4_0", "SmolLM2 Q8_0", "SmolLM2 F16", "tiny qwen3"):
+    for name in (
+        ("SmolLM2 Q4_0",) if quick else ("SmolLM2 Q4_1", "SmolLM2 Q4_0", "SmolLM2 Q8_0", "SmolLM2 F16", "tiny qwen3")
+    ):
         with tempfile.TemporaryDirectory() as folder:
             config = EngineConfig(paths[name], tune_folder=Path(folder), speculation="off", share_prefixes=False)
             yield from speed_of(name, config, tune_seconds, quick=quick)
@@ -163,7 +172,9 @@ def speed_of(name: str, config: EngineConfig, tune_seconds: float, *, quick: boo
     pace = pace_of(measured, file, run)
     with engine(run) as running:
         for tokens in prompts:
-            yield _speed_row(name, f"prompt of {tokens:,}", tokens / pace.prompt_seconds(tokens), prompt_rate(running, tokens))
+            yield _speed_row(
+                name, f"prompt of {tokens:,}", tokens / pace.prompt_seconds(tokens), prompt_rate(running, tokens)
+            )
         for width, depth in steps:
             predicted = width / pace.step_seconds(width, depth + NEW_TOKENS // 2)
             what = f"{width} at once behind {depth:,}"
@@ -177,7 +188,7 @@ def pace_of(measured: Measured, file: gguf_file.GgufFile, config: EngineConfig) 
     return Calibrated(measured, general, chunk)
 
 
-class engine:  # noqa: N801  # a context manager, named for what it gives
+class engine:  # a context manager, named for what it gives
     def __init__(self, config: EngineConfig) -> None:
         self._engine = EngineProcess(config)
 

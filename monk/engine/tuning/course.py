@@ -304,7 +304,8 @@ def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Nothing is chosen by these; `choice.facts` makes figures of them."""
     if not _asks_anything(situation):
         return []
-    trials = _pace(situation, chosen)
+    asked = situation.flash and situation.depth >= LEAST_DEPTH  # pieces of a prompt at both depths
+    trials = [trial for trial in _pace(situation, chosen) if not (asked and trial.phase == "prompt")]
     if situation.depth:
         trials.append(trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth))
     if situation.depth and situation.forks and not chosen.flash:

@@ -37,7 +37,7 @@ MOST_MEMORY_ERROR, MOST_SPEED_ERROR = 0.05, 0.25
 GIB = float(1 << 30)
 SHA = "0" * 64
 NEW_TOKENS = 160
-MEMORY_HEADERS = ("model", "context", "at once", "KV", "flash", "planned", "resident", "error")
+MEMORY_HEADERS = ("model", "context", "at once", "chunk", "KV", "flash", "planned", "resident", "error")
 SPEED_HEADERS = ("model", "what", "predicted", "measured", "error")
 
 
@@ -60,12 +60,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=("memory", "speed"))
     parser.add_argument("--quick", action="store_true", help="a minute: only to see that all of it runs")
+    parser.add_argument("--threads", type=int, default=0, help="of what is weighed; 1 beside other work")
     parser.add_argument("--tune-seconds", type=float, default=40.0)
     parser.add_argument("--json", type=Path, help="write all rows there")
     chosen = parser.parse_args()
     rows: dict[str, list[dict[str, Any]]] = {}
     if chosen.only != "speed":
-        rows["memory"] = list(memory_rows(quick=chosen.quick))
+        rows["memory"] = list(memory_rows(quick=chosen.quick, threads=chosen.threads))
     if chosen.only != "memory":
         rows["speed"] = list(speed_rows(chosen.tune_seconds, quick=chosen.quick))
     if chosen.json:
@@ -84,32 +85,34 @@ def models() -> dict[str, Path]:
 
 
 def cases(*, quick: bool) -> Iterator[Case]:
-    """Smallest first. All that has room on this machine is weighed."""
+    """Smallest first. All that has room on this machine is weighed. Chunks are short where a full one would take minutes."""
     paths = models()
     kept: dict[str, Any] = {"kv_folder": CACHE / "no-kv"}
     for name, path in paths.items():
-        for context, slots in ((1024, 4), (4096, 1)) if quick else ((1024, 4), (4096, 1), (4096, 8)):
-            yield Case(name, path, context, slots, kept)
+        yield Case(name, path, 1024, 4, kept)
+        yield Case(name, path, 4096, 1, {**kept, "ubatch": 128})
+        if not quick:
+            yield Case(name, path, 4096, 8, {**kept, "ubatch": 32})
     if quick:
         return
     f16, q4_1 = paths["SmolLM2 F16"], paths["SmolLM2 Q4_1"]
-    for name in ("SmolLM2 F16", "tiny qwen3", "tiny gemma3"):
-        yield Case(name, paths[name], 8192, 4, {**kept, "flash_attention": "on"})
-    yield Case("SmolLM2 F16", f16, 1024, 64, kept)
-    yield Case("SmolLM2 F16", f16, 4096, 4, {**kept, "kv_type_k": "q8_0"})
-    yield Case("SmolLM2 F16", f16, 4096, 4, {**kept, "kv_type_k": "q8_0", "kv_type_v": "q8_0"})
-    yield Case("SmolLM2 F16", f16, 4096, 1, {**kept, "mmap": False})
-    yield Case("SmolLM2 Q4_0", paths["SmolLM2 Q4_0"], 4096, 1, {**kept, "mmap": False})
-    for context, slots, flash in ((32768, 4, "off"), (65536, 1, "off"), (131072, 1, "off"), (131072, 2, "on")):
+    for context, slots, flash in ((32768, 4, "off"), (131072, 1, "off"), (131072, 2, "on")):
         use = ModelUse(yarn_factor=context / 8192, yarn_original_context=8192)
         name = f"SmolLM2 Q4_1, YaRN x{context // 8192}"
-        yield Case(name, q4_1, context, slots, {**kept, "model_use": use, "flash_attention": flash})
+        yield Case(name, q4_1, context, slots, {**kept, "model_use": use, "flash_attention": flash, "ubatch": 16})
+    yield Case("SmolLM2 F16", f16, 1024, 64, {**kept, "ubatch": 64})
+    for name in ("SmolLM2 F16", "tiny qwen3", "tiny gemma3"):
+        yield Case(name, paths[name], 4096, 4, {**kept, "flash_attention": "on", "ubatch": 128})
+    yield Case("SmolLM2 F16", f16, 4096, 4, {**kept, "kv_type_k": "q8_0", "ubatch": 64})
+    yield Case("SmolLM2 F16", f16, 2048, 4, {**kept, "kv_type_k": "q8_0", "kv_type_v": "q8_0", "ubatch": 64})
+    yield Case("SmolLM2 F16", f16, 4096, 1, {**kept, "mmap": False, "ubatch": 128})
+    yield Case("SmolLM2 Q4_0", paths["SmolLM2 Q4_0"], 4096, 1, {**kept, "mmap": False, "ubatch": 128})
 
 
-def memory_rows(*, quick: bool) -> Iterator[dict[str, Any]]:
+def memory_rows(*, quick: bool, threads: int = 0) -> Iterator[dict[str, Any]]:
     _print_row(MEMORY_HEADERS, head=True)
     for case in cases(quick=quick):
-        row = memory_row(case)
+        row = memory_row(replace(case, values={**case.values, "threads": threads}))
         if row is not None:
             yield row
 
@@ -136,6 +139,7 @@ def memory_row(case: Case) -> dict[str, Any] | None:
             case.name + ("" if case.config.mmap else ", no mmap"),
             f"{case.context:,}",
             str(case.slots),
+            str(plan.ubatch),
             kinds,
             "on" if plan.flash_attention else "off",
             f"{weighing.planned / 2**20:,.0f} MiB",

@@ -87,7 +87,17 @@ def stack_and_lines(
     _draw_stack(left, stack)
     _dress(right, lines_title, x, y)
     _draw_lines(right, drawn, log_x=log_x, log_y=True)
+    _plain_ticks(right)
     return _svg(figure)
+
+
+def _plain_ticks(axes: Axes) -> None:
+    """1, 2, 5, 10 on a logarithmic axis, and no powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(base=10.0, subs=(1.0, 2.0, 5.0)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _place: f"{value:g}"))
 
 
 def _draw_stack(axes: Axes, stack: Stack) -> None:

@@ -53,7 +53,7 @@ class Figure:
 class Outlook:
     """`steps`: tokens a second of all thoughts together, by depth and width; `prompts`: seconds of a whole one, by length;
     `widths`: bytes that so many thoughts at once need with that context; `compute`: bytes of the buffers without and with
-    flash attention, None where that cannot be."""
+    flash attention, None where that cannot be; `curves`: (depth, tokens a second) of each width, for the picture."""
 
     model: GgufFile
     plan: Plan | None  # None: it does not fit
@@ -63,6 +63,7 @@ class Outlook:
     compute: dict[str, int | None]
     available: int
     steps: dict[int, dict[int, float]]
+    curves: dict[int, list[tuple[float, float]]]
     prompts: dict[int, float]
     night: Figure
     machine: Machine
@@ -129,12 +130,20 @@ def look(
         compute=_compute(model, config, context, slots),
         available=available_bytes,
         steps={d: {w: w / pace.step_seconds(w, d) for w in WIDTHS} for d in depths},
+        curves={w: [(float(d), w / pace.step_seconds(w, d)) for d in _doublings(longest)] for w in WIDTHS},
         prompts={tokens: pace.prompt_seconds(tokens) for tokens in _lengths(longest)},
         night=_night(pace, slots, context, night_seconds),
         machine=machine,
         notes=(*_notes(model, plan, config), *machine.notes),
         measured_at=measured_at,
     )
+
+
+def _doublings(longest: int) -> list[int]:
+    depths = [1024]
+    while 2 * depths[-1] <= longest:
+        depths.append(2 * depths[-1])
+    return depths
 
 
 def _lengths(longest: int) -> list[int]:

@@ -32,10 +32,7 @@ def draw(outlook: Outlook) -> str:
     title = f"{outlook.model.path.name}: "
     title += "does not fit" if plan is None else f"{plan.slots} thoughts at once, {plan.context} tokens each"
     stack = Stack("memory", "GiB", _bars(outlook), [("RAM", outlook.available / GIB)])
-    lines = [
-        Line(f"{width} at once", [(max(depth, 1024), row[width]) for depth, row in outlook.steps.items()], "predicted")
-        for width in next(iter(outlook.steps.values()))
-    ]
+    lines = [Line(f"{width} at once", points, "predicted") for width, points in outlook.curves.items()]
     how = "measured rates" if outlook.measured_at else "general shares"
     return stack_and_lines(
         title, stack, f"decoding ({how})", "tokens behind", "tokens/s, all together", lines, log_x=True

@@ -263,6 +263,14 @@ def _embedded_folder() -> Path:
     return Path(spec.origin).parent / "model"
 
 
+def weight_bytes(model: str | None, setting: str = "embedding_model", family: str = "sentence-transformers") -> int:
+    """Of a model's weights on the disk, which is what they take in memory. `model`: None is the embedded one. Raises
+    ModelUnusable when it is not on this machine."""
+    folder = _embedded_folder() if model is None else local_folder(model, setting, family)
+    sizes = {pattern: sum(file.stat().st_size for file in folder.glob(pattern)) for pattern in _WEIGHTS}
+    return next((size for size in sizes.values() if size), 0)  # the same weights may lie there in both formats
+
+
 def local_folder(model: str, setting: str, family: str) -> Path:
     """The folder of a model given by path, or by a name that is on this machine already; a name without an owner is looked for
     in `family`. Raises ModelUnusable that names the setting."""

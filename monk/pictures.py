@@ -1,8 +1,11 @@
-"""Pictures as SVG: lines over two axes, heat maps. Text in them stays text, and equal data makes equal bytes."""
+"""Pictures as SVG: lines over two axes, heat maps, stacked bars beside lines.
+
+Text in them stays text, and equal data makes equal bytes."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -36,6 +39,11 @@ class Line:
 def lines(title: str, x: str, y: str, drawn: Row[Line], *, log_x: bool = False, log_y: bool = False) -> str:
     """SVG of lines; `x` and `y` name the axes with their units. A line without points is left out."""
     figure, axes = _paper(title, x, y)
+    _draw_lines(axes, drawn, log_x=log_x, log_y=log_y)
+    return _svg(figure)
+
+
+def _draw_lines(axes: Axes, drawn: Row[Line], *, log_x: bool, log_y: bool) -> None:
     colours: dict[str, str] = {}
     for line in drawn:
         if not line.points:
@@ -61,7 +69,56 @@ def lines(title: str, x: str, y: str, drawn: Row[Line], *, log_x: bool = False, 
     axes.grid(visible=True, color="#dddddd", linewidth=0.6)
     if colours:
         axes.legend(frameon=False, fontsize=8)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Bars of parts, one on the other: (name of the bar, its parts by name), in the unit of `y`. `limits`: lines across."""
+
+    title: str
+    y: str
+    bars: Row[tuple[str, Mapping[str, float]]]
+    limits: Row[tuple[str, float]] = ()
+
+
+def stack_and_lines(
+    title: str, stack: Stack, lines_title: str, x: str, y: str, drawn: Row[Line], *, log_x: bool = False
+) -> str:
+    """SVG of two panels: stacked bars at the left, lines at the right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.0, 4.6), layout="constrained")
+    figure.suptitle(title, fontsize=12)
+    left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.15))
+    _dress(left, stack.title, "", stack.y)
+    _draw_stack(left, stack)
+    _dress(right, lines_title, x, y)
+    _draw_lines(right, drawn, log_x=log_x, log_y=True)
     return _svg(figure)
+
+
+def _draw_stack(axes: Axes, stack: Stack) -> None:
+    """The first part lies at the bottom, and has one colour in all bars; a part that is too thin to read is not written on."""
+    parts = list(dict.fromkeys(part for _, bar in stack.bars for part in bar))
+    highest = max([value for _, value in stack.limits] + [sum(bar.values()) for _, bar in stack.bars], default=1.0)
+    base = [0.0] * len(stack.bars)
+    for number, part in enumerate(parts):
+        values = [bar.get(part, 0.0) for _, bar in stack.bars]
+        axes.bar(range(len(base)), values, 0.62, base, label=part, color=_COLOURS[number % len(_COLOURS)], alpha=0.88)
+        for place, value in enumerate(values):
+            if value > highest / 25:
+                told = f"{value:.3g}"
+                axes.text(place, base[place] + value / 2, told, ha="center", va="center", fontsize=8, color="white")
+        base = [below + value for below, value in zip(base, values, strict=True)]
+    for name, value in stack.limits:
+        axes.axhline(value, color="#a33b3b", linestyle=":", linewidth=1.4)
+        axes.text(len(base) - 0.52, value, f"{name} {value:.4g}", ha="right", va="bottom", fontsize=8, color="#a33b3b")
+    axes.set_xticks(range(len(base)), [name for name, _ in stack.bars])
+    axes.set_xlim(-0.5, len(base) - 0.5)
+    axes.set_ylim(0, 1.12 * highest)
+    axes.grid(visible=True, axis="y", color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.legend(frameon=False, fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.08), ncols=3)
 
 
 def heat(
@@ -87,13 +144,17 @@ def _paper(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
+    _dress(axes, title, x, y)
+    return figure, axes
+
+
+def _dress(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(_plain(title), fontsize=11)
     axes.set_xlabel(_plain(x), fontsize=9)
     axes.set_ylabel(_plain(y), fontsize=9)
     axes.tick_params(labelsize=8, color=_FRAME)
     for spine in axes.spines.values():
         spine.set_color(_FRAME)
-    return figure, axes
 
 
 def _svg(figure: Figure) -> str:

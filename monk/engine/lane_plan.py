@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
+from monk.engine.model_use import extra_expert_bytes
 
 GIB = 1 << 30
 PAD = 256  # llama.cpp rounds a stream up to this many cells
@@ -59,7 +60,7 @@ def lane_plans(
         cells, members = 2 * context, max(slots, LEAST_MEMBERS)
         batch = max(config.ubatch or chunk_tokens(model, cells, flash, config.most_ubatch), outputs, members)
         shapes["fork"] = _shape(1 + members, cells, True, batch, max(outputs, members), cells * per_token)
-    return {name: _weighed(model, flash, shape) for name, shape in shapes.items()}
+    return {name: _weighed(model, config, flash, shape) for name, shape in shapes.items()}
 
 
 def _shape(sequences: int, cells: int, unified: bool, batch: int, outputs: int, kv_bytes: int) -> LanePlan:
@@ -67,12 +68,13 @@ def _shape(sequences: int, cells: int, unified: bool, batch: int, outputs: int, 
     return LanePlan(sequences, cells, unified, max(batch, outputs), outputs, kv_bytes, 0, 0)
 
 
-def _weighed(model: GgufFile, flash: bool, lane: LanePlan) -> LanePlan:
-    """With the bytes of its buffers."""
+def _weighed(model: GgufFile, config: EngineConfig, flash: bool, lane: LanePlan) -> LanePlan:
+    """With the bytes of its buffers. More experts than the file's own need more room for each row."""
     reach = lane.cells if lane.unified else lane.cells // lane.sequences  # cells a row looks at
     return replace(
         lane,
-        compute_bytes=_compute_bytes(model, flash, lane.batch, reach),
+        compute_bytes=_compute_bytes(model, flash, lane.batch, reach)
+        + extra_expert_bytes(model, config.model_use.experts, lane.batch),
         output_bytes=lane.outputs * model.vocab_size * 4,
     )
 

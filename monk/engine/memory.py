@@ -7,7 +7,8 @@
     lanes        the same three for the lanes beside the streams, and KV on its way between lanes and to disk
     process      interpreter, libraries, vocabulary
 
-Within 10% of the resident memory seen with SmolLM2 and small qwen3, qwen3moe and gemma3 files (2026-11-23).
+Within 5% of the resident memory seen with SmolLM2 and small qwen3, qwen3moe and gemma3 files (`python -m
+tests.bench.plan_bench`, 2026-11-26).
 """
 
 from __future__ import annotations
@@ -28,8 +29,10 @@ USUAL_SLOTS = 16  # more come only where they cost no context and little memory:
 EXTRA_SLOTS_ROOM = 2  # part of the memory that is enough for them, or they are not opened
 DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before going below this
 LEAST_CONTEXT = 2048  # and refuses before going below this
-PROCESS_BYTES = 64 << 20  # interpreter and libraries, measured
-WORD_BYTES = 400  # and for each word of the vocabulary
+# interpreter and libraries, and for each word of the vocabulary: engine processes with 259 and with 49,152 words had 56 and
+# 79 MiB beside weights, KV and buffers (2026-11-26)
+PROCESS_BYTES = 56 << 20
+WORD_BYTES = 500
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
 IN_PLACE = (SCRATCH,)  # of a single slot
 BLOCKS_IN_FLIGHT = 4  # one that is read or made, two queued and one being written (kv_store.py)

@@ -6,8 +6,9 @@ Which tensor gets which type follows llama.cpp's own quantiser (llama-quant.cpp)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from monk.engine.gguf_file import BLOCKS, GgufFile, Tensor
 from monk.errors import InvalidInput
@@ -17,6 +18,7 @@ FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
 PLAIN = {"f32": F32, "f16": F16, "bf16": BF16, "q8_0": Q8_0, "q6_k": Q6_K, "q4_0": Q4_0}
 MIXED = {"q4_k_m": Q4_K, "q5_k_m": Q5_K}
 FORMATS = (*PLAIN, *MIXED)
+BEST_FIRST = ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")  # what a search tries
 ARCHITECTURES = {
     "llama": "llama",
     "mistral": "llama",
@@ -30,8 +32,7 @@ LARGE_LAYERS = 80  # by them llama.cpp knows a 70B, whose attn_v it spares
 
 def describe(name: str, config: Mapping[str, Any], weights: str) -> GgufFile:
     """The header of the file that the model would be. Raises InvalidInput for what is missing or unknown."""
-    if weights not in FORMATS:
-        raise InvalidInput(f"weights {weights[:40]!r}; known are {', '.join(FORMATS)}", param="weights")
+    _check_format(weights)
     kind = str(config.get("model_type"))
     if kind not in ARCHITECTURES:
         raise InvalidInput(
@@ -42,6 +43,52 @@ def describe(name: str, config: Mapping[str, Any], weights: str) -> GgufFile:
     tensors = tuple(_tensors(shape, weights))
     path = Path(f"{name} ({weights})")
     return GgufFile(path, (), _metadata(name, ARCHITECTURES[kind], shape), tensors)
+
+
+def retyped(file: GgufFile, weights: str) -> GgufFile:
+    """The header that a file would have after its weights were written in another format. Raises InvalidInput."""
+    _check_format(weights)
+    has_head = any(tensor.name == "output.weight" for tensor in file.tensors)
+    large = file.architecture in ("llama", "qwen2") and file.num_layers == LARGE_LAYERS
+    traits = _FileTraits(file.num_layers, file.num_experts, large)
+    tensors = tuple(_retyped(tensor, traits, weights, has_head=has_head) for tensor in file.tensors)
+    path = file.path.with_name(f"{file.path.stem} ({weights})")
+    return replace(file, path=path, parts=(), tensors=tensors)
+
+
+def _retyped(tensor: Tensor, traits: _Traits, weights: str, *, has_head: bool) -> Tensor:
+    """Vectors, and the matrix that chooses experts, stay as they are, as llama.cpp leaves them."""
+    words = tensor.name.split(".")
+    if len(tensor.shape) < 2 or "ffn_gate_inp" in words or words[-1] != "weight":
+        return tensor
+    if words[0] == "blk":
+        type_id = _type(words[2], int(words[1]), traits, weights)
+    else:
+        type_id = _type("output" if words[0] == "output" or not has_head else "embd", 0, traits, weights)
+    return _tensor(tensor.name, tensor.shape, type_id)
+
+
+def _check_format(weights: str) -> None:
+    if weights not in FORMATS:
+        raise InvalidInput(f"weights {weights[:40]!r}; known are {', '.join(FORMATS)}", param="weights")
+
+
+class _Traits(Protocol):
+    """What of a model decides which tensor gets which type."""
+
+    @property
+    def layers(self) -> int: ...
+    @property
+    def experts(self) -> int: ...
+    @property
+    def is_large(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _FileTraits:
+    layers: int
+    experts: int
+    is_large: bool
 
 
 class _Shape:
@@ -142,7 +189,7 @@ def _feed_forward(shape: _Shape) -> dict[str, tuple[int, ...]]:
     return {"ffn_gate_exps": up_each, "ffn_up_exps": up_each, "ffn_down_exps": down_each}
 
 
-def _type(part: str, layer: int, shape: _Shape, weights: str) -> int:
+def _type(part: str, layer: int, shape: _Traits, weights: str) -> int:
     if weights in ("q4_0", "q6_k") and part == "output":
         return Q6_K
     if weights in PLAIN:

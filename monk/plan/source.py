@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monk.engine import gguf_file
 from monk.engine.gguf_file import GgufFile
 from monk.errors import InvalidInput, ModelUnusable, NotFound, Unavailable
-from monk.plan.described import describe
+from monk.plan.described import describe, retyped
 from monk.plan.known import config_of
 
 FIRST_BYTES = 1 << 20
@@ -19,26 +20,50 @@ MOST_CONFIG_BYTES = 4 << 20
 TIMEOUT_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file's header, or a configuration and its name: looked up once, and seen in any weight format."""
+
+    name: str
+    file: GgufFile | None = None
+    config: dict[str, Any] | None = None
+
+    @property
+    def is_file(self) -> bool:
+        return self.file is not None
+
+    def typed(self, weights: str | None) -> GgufFile:
+        """The model in a format; None: as its file is, or in bf16. Raises InvalidInput."""
+        if self.file is not None:
+            return self.file if weights is None else retyped(self.file, weights)
+        assert self.config is not None
+        return describe(self.name, self.config, weights or "bf16")
+
+
 def find(model: str, weights: str) -> GgufFile:
     """Its header. `weights`: the format of a model that is only described. Raises NotFound, ModelUnusable, Unavailable."""
+    found = locate(model)
+    return found.typed(None if found.is_file else weights)
+
+
+def locate(model: str) -> Source:
+    """Where a name, path or URL leads. Raises NotFound, ModelUnusable, Unavailable."""
     if model.startswith(("http://", "https://")):
-        return _behind(model, weights)
+        return _behind(model)
     path = Path(model).expanduser()
     if path.is_dir() and (path / "config.json").is_file():
         path = path / "config.json"
     if path.is_file():
-        return (
-            _described(path.read_bytes(), path.parent.name or "model", weights)
-            if path.suffix == ".json"
-            else gguf_file.read(path)
-        )
+        if path.suffix == ".json":
+            return _described(path.read_bytes(), path.parent.name or "model")
+        return Source(path.name, gguf_file.read(path))
     if path.suffix in (".gguf", ".json") or len(path.parts) > 2:
         raise NotFound(f"there is no file {model[:200]}", param="model")
     name, config = config_of(model)
-    return describe(name, config, weights)
+    return Source(name, config=config)
 
 
-def _described(data: bytes, name: str, weights: str) -> GgufFile:
+def _described(data: bytes, name: str) -> Source:
     try:
         config = json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -50,10 +75,10 @@ def _described(data: bytes, name: str, weights: str) -> GgufFile:
             **config["text_config"],
             "model_type": config["text_config"].get("model_type", config.get("model_type")),
         }
-    return describe(name, config, weights)
+    return Source(name, config=config)
 
 
-def _behind(url: str, weights: str) -> GgufFile:
+def _behind(url: str) -> Source:
     """Only as much of the file as its header needs, by range."""
     import httpx
 
@@ -61,8 +86,8 @@ def _behind(url: str, weights: str) -> GgufFile:
     try:
         with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=True) as client:
             if name.endswith(".json"):
-                return _described(_get(client, url, MOST_CONFIG_BYTES)[0], url.rstrip("/").split("/")[-2], weights)
-            return _header(client, url, name)
+                return _described(_get(client, url, MOST_CONFIG_BYTES)[0], url.rstrip("/").split("/")[-2])
+            return Source(name, _header(client, url, name))
     except httpx.HTTPError as exc:
         raise Unavailable(f"{url[:200]} cannot be fetched: {exc}") from exc
 

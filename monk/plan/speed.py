@@ -6,28 +6,50 @@
 
 Of a mixture of E experts with k used, a step of B rows meets E (1 - (1 - k/E)^B) experts of each layer.
 
+All threads wait for each other between the operations of a step, some 24 in a layer and 40 with experts; on a machine whose
+cores are known a step is no faster than these waits. A wait is taken to be 1.8 us x the root of the cores: 2.5 us were measured
+with two cores, and 17 with 96 explain why a mixture that should read 3 billion weights 130 times a second was published at 27 to
+32 tokens a second there (llama.cpp pull request 18029).
+
 What a machine really reaches, against its figures, was measured on one AVX2 machine with two cores (2026-11): weights are
 read at 0.55 of the memory's bandwidth, matrix products run at 0.6 of f32 products in numpy, attention at 0.15 of them. Where
-`monk tune` has measured a model, trust that.
+`monk tune` has measured a model, that is taken instead (`calibrated.py`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 from monk.engine.gguf_file import GgufFile
 
 BANDWIDTH_SHARE, PRODUCT_SHARE, ATTENTION_SHARE = 0.55, 0.6, 0.15
 GFLOPS_PER_CORE = 70.0  # f32 products of an AVX2 core at some 2.5 GHz, where nothing is measured
 STEP_SECONDS = 0.002  # of a step beside all that: its graph, its threads
+WAIT_SECONDS = 1.8e-6  # of all threads for each other, x the root of their number
+WAITS, EXPERT_WAITS = 24, 40  # in a layer of a dense model, and of a mixture
+
+
+class Pace(Protocol):
+    """Seconds of a model on a machine."""
+
+    def step_seconds(self, rows: int, depth: int) -> float:
+        """Of one step of so many thoughts, each behind `depth` tokens."""
+
+    def prompt_seconds(self, tokens: int, depth: int = 0) -> float:
+        """Of a prompt of so many tokens behind `depth` others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """Bytes a second from memory, and f32 products in 10^9 operations a second, as they are measured or written down."""
+    """Bytes a second from memory, and f32 products in 10^9 operations a second, as they are measured or written down.
+    `notes`: what was assumed of it."""
 
     bandwidth: float
     gflops: float
+    notes: tuple[str, ...] = ()
+    cores: int = 0  # at work; 0: not known, and waits are not counted
 
     @property
     def read_rate(self) -> float:
@@ -40,6 +62,10 @@ class Machine:
     @property
     def attention_rate(self) -> float:
         return ATTENTION_SHARE * self.gflops * 1e9
+
+    @property
+    def wait_seconds(self) -> float:
+        return WAIT_SECONDS * math.sqrt(self.cores)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +80,7 @@ class Work:
     experts_used: int
     attention_operations: int  # for each row and position
     kv_bytes: int  # of each token
+    layers: int = 0
 
     @classmethod
     def of(cls, model: GgufFile, kv_bytes: int, experts_used: int | None = None) -> Work:
@@ -76,6 +103,7 @@ class Work:
             experts_used=experts_used or model.number("expert_used_count"),
             attention_operations=4 * model.num_heads * model.key_length * model.num_layers,
             kv_bytes=kv_bytes,
+            layers=model.num_layers,
         )
 
     @property
@@ -89,15 +117,37 @@ class Work:
             return 0.0
         return float(self.experts * (1.0 - (1.0 - self.experts_used / self.experts) ** rows))
 
+    def read_bytes(self, rows: int) -> float:
+        """Of weights, by a step of so many rows."""
+        return self.shared_bytes + self.experts_met(rows) * self.expert_bytes
+
     def step_seconds(self, machine: Machine, rows: int, depth: int) -> float:
         """Of one step of so many thoughts, each behind `depth` tokens."""
-        weights = (self.shared_bytes + self.experts_met(rows) * self.expert_bytes) / machine.read_rate
+        weights = self.read_bytes(rows) / machine.read_rate
         products = 2.0 * self.active_parameters * rows / machine.product_rate
-        cells = max(self.kv_bytes / machine.read_rate, self.attention_operations / machine.attention_rate)
-        return max(weights, products) + rows * depth * cells + STEP_SECONDS
+        waits = self.layers * (EXPERT_WAITS if self.experts else WAITS) * machine.wait_seconds
+        return max(weights, products, waits) + rows * depth * self.cell_seconds(machine) + STEP_SECONDS
+
+    def cell_seconds(self, machine: Machine) -> float:
+        """Of one position behind one row of a step."""
+        return max(self.kv_bytes / machine.read_rate, self.attention_operations / machine.attention_rate)
 
     def prompt_seconds(self, machine: Machine, tokens: int, depth: int = 0) -> float:
         """Of a prompt of so many tokens behind `depth` others."""
         products = 2.0 * self.active_parameters * tokens / machine.product_rate
         positions = tokens * (depth + tokens / 2.0)
         return products + self.attention_operations * positions / machine.attention_rate
+
+
+@dataclass(frozen=True, slots=True)
+class Roofline:
+    """A `Pace` by the general shares."""
+
+    work: Work
+    machine: Machine
+
+    def step_seconds(self, rows: int, depth: int) -> float:
+        return self.work.step_seconds(self.machine, rows, depth)
+
+    def prompt_seconds(self, tokens: int, depth: int = 0) -> float:
+        return self.work.prompt_seconds(self.machine, tokens, depth)

@@ -76,6 +76,7 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
         return notebook.best(replace(trial_of(chosen, phase, rows, behind), question="facts"))
 
     told: dict[str, Any] = {"depth": depth, "decode_seconds": _steps(situation, notebook, chosen)}
+    told |= {"step_points": _points(notebook, chosen, "step"), "prompt_points": _points(notebook, chosen, "prompt")}
     single, copying = took("step", 1, depth), took("copy", min(COPIES, width), depth)
     if stream_bytes and single is not None and copying is not None and copying > single:
         told["copy_bytes_per_second"] = round(min(COPIES, width) * stream_bytes / (copying - single))
@@ -83,6 +84,17 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
     if empty is not None and own is not None and shared is not None and own > empty:
         told["cell_ratio"] = round(max(0.05, (shared - empty) / (own - empty)), 3)
     return told
+
+
+def _points(notebook: Notebook, chosen: Setting, phase: Phase) -> list[list[float]]:
+    """The fastest of all calls of one phase under the chosen setting, by rows and depth."""
+    fastest: dict[tuple[int, int], float] = {}
+    for trial, seconds in notebook.taken.items():
+        is_ours = replace(trial, question="") == trial_of(chosen, phase, trial.rows, trial.depth)
+        if is_ours and seconds:
+            place = trial.rows, trial.depth
+            fastest[place] = round(min(*seconds, fastest.get(place, float("inf"))), 6)
+    return [[rows, depth, seconds] for (rows, depth), seconds in sorted(fastest.items())]
 
 
 def _steps(situation: Situation, notebook: Notebook, chosen: Setting) -> dict[int, float]:

@@ -200,9 +200,15 @@ def _as_it_is(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Where nothing else is asked: how fast it is."""
     if _asks_anything(situation):
         return []
-    steps = (trial_of(chosen, "step", rows, situation.depth) for rows in sorted({1, chosen.width}))
-    prompt = trial_of(chosen, "prompt", situation.piece, situation.depth)
-    return [Alternative(chosen, tuple((1.0, trial) for trial in (prompt, *steps)))]
+    return [Alternative(chosen, tuple((1.0, trial) for trial in _pace(situation, chosen)))]
+
+
+def _pace(situation: Situation, chosen: Setting) -> list[Trial]:
+    """A piece of a prompt, and steps of one and of all, behind the context and behind nothing: how fast it is, and how that
+    changes with depth."""
+    depths = sorted({situation.depth, 0}, reverse=True)
+    prompts = [trial_of(chosen, "prompt", situation.piece, depth) for depth in depths]
+    return prompts + [trial_of(chosen, "step", rows, depth) for depth in depths for rows in sorted({1, chosen.width})]
 
 
 def _asks_anything(situation: Situation) -> bool:
@@ -298,9 +304,9 @@ def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Nothing is chosen by these; `choice.facts` makes figures of them."""
     if not _asks_anything(situation):
         return []
-    trials = [trial_of(chosen, "step", rows, situation.depth) for rows in sorted({1, chosen.width})]
+    asked = situation.flash and situation.depth >= LEAST_DEPTH  # pieces of a prompt at both depths
+    trials = [trial for trial in _pace(situation, chosen) if not (asked and trial.phase == "prompt")]
     if situation.depth:
-        trials.append(trial_of(chosen, "step", chosen.width, 0))
         trials.append(trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth))
     if situation.depth and situation.forks and not chosen.flash:
         trials.append(trial_of(chosen, "shared", chosen.width, situation.depth))

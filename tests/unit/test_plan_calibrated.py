@@ -1,0 +1,120 @@
+"""Speeds from what was measured here: exact where the model of time holds, sensible where points are missing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from monk.cli.app import app
+from monk.daemon import engine_config
+from monk.engine import fingerprint, gguf_file
+from monk.engine.tuning import record
+from monk.engine.tuning.tuner import tune
+from monk.plan.calibrated import Calibrated, Measured, Point
+from monk.settings import load
+from tests.engine_models import write_tiny_model
+
+TOKEN, POSITION, CELL = 2e-3, 3e-8, 1.5e-7  # seconds, of a machine that is made up
+
+
+class General:
+    """Shares that are four times too rosy."""
+
+    def step_seconds(self, rows: int, depth: int) -> float:
+        return (0.010 + 0.001 * rows + rows * depth * CELL) / 4
+
+    def prompt_seconds(self, tokens: int, depth: int = 0) -> float:
+        return tokens * (TOKEN + (depth + tokens / 2) * POSITION) / 4
+
+
+def step(rows: int, depth: int) -> float:
+    return 0.010 + 0.001 * rows + rows * depth * CELL
+
+
+def prompt(tokens: int, depth: int = 0) -> float:
+    return tokens * (TOKEN + (depth + tokens / 2) * POSITION)
+
+
+def measured(steps: list[tuple[int, int]], prompts: list[tuple[int, int]]) -> Measured:
+    return Measured(
+        tuple(Point(rows, depth, step(rows, depth)) for rows, depth in steps),
+        tuple(Point(rows, depth, prompt(rows, depth)) for rows, depth in prompts),
+        "2026-11-26T00:00:00+00:00",
+    )
+
+
+FULL = measured([(1, 0), (1, 4096), (8, 4096), (16, 0), (16, 4096), (32, 4096)], [(512, 0), (512, 4096)])
+
+
+@pytest.mark.parametrize(("rows", "depth"), [(1, 0), (1, 131072), (4, 1000), (16, 20000), (64, 0), (64, 8192)])
+def test_steps_between_and_beyond_what_was_measured(rows: int, depth: int) -> None:
+    assert Calibrated(FULL, General()).step_seconds(rows, depth) == pytest.approx(step(rows, depth), rel=0.001)
+
+
+@pytest.mark.parametrize(("tokens", "depth"), [(100, 0), (8192, 0), (131072, 0), (1000, 60000)])
+def test_prompts_between_and_beyond_what_was_measured(tokens: int, depth: int) -> None:
+    assert Calibrated(FULL, General()).prompt_seconds(tokens, depth) == pytest.approx(prompt(tokens, depth), rel=0.001)
+
+
+def test_calls_of_the_chunks_own_length_set_the_price() -> None:
+    slow = replace(FULL, prompts=(*FULL.prompts, Point(64, 4096, 64 * 2 * prompt(512, 4096) / 512)))
+
+    assert Calibrated(slow, General(), 64).prompt_seconds(8192) == pytest.approx(2 * prompt(8192), rel=0.001)
+    assert Calibrated(slow, General(), 512).prompt_seconds(8192) == pytest.approx(prompt(8192), rel=0.001)
+
+
+def test_what_was_not_measured_at_two_depths_is_scaled() -> None:
+    shallow = measured([(1, 0), (8, 0)], [(512, 0)])
+    pace = Calibrated(shallow, General())
+
+    assert pace.step_seconds(4, 0) == pytest.approx(step(4, 0), rel=0.001)
+    assert pace.step_seconds(8, 4096) > step(8, 0)
+    assert pace.prompt_seconds(8192) == pytest.approx(prompt(8192), rel=0.02)
+
+
+def test_noise_never_makes_time_run_backwards() -> None:
+    odd = Measured(
+        (Point(1, 0, 0.02), Point(1, 4096, 0.01), Point(8, 0, 0.01), Point(8, 4096, 0.02)),
+        (Point(512, 0, 1.0), Point(512, 4096, 0.5)),
+        "",
+    )
+    pace = Calibrated(odd, General())
+
+    assert pace.step_seconds(64, 100000) >= pace.step_seconds(8, 0) > 0
+    assert 0 < pace.prompt_seconds(1000) <= pace.prompt_seconds(100000)
+
+
+@pytest.mark.parametrize("facts", [{}, {"step_points": [[1, 0, 0.1]]}, {"step_points": "x", "prompt_points": [[1]]}])
+def test_a_record_that_does_not_tell_enough_is_not_used(facts: dict[str, object]) -> None:
+    assert Measured.of(facts, "") is None
+
+
+@pytest.mark.real
+def test_after_a_tuning_the_plan_reckons_with_what_was_measured(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    home = tmp_path / "home"
+    config = replace(engine_config(load({}, home=home)), model_path=path, model_sha256=None)
+    run = CliRunner()
+
+    def planned() -> dict[str, object]:
+        done = run.invoke(app, ["plan", str(path), "--home", str(home), "--json"], catch_exceptions=False)
+        return dict(json.loads(done.stdout))
+
+    before = planned()
+    home.mkdir(exist_ok=True)
+    sha256 = fingerprint.sha256_of((path,), config.hash_cache)
+    done = tune(config, gguf_file.read(path), sha256, 3.0, short=True)
+    record.keep(config, done.record)
+    after, shown = planned(), run.invoke(app, ["plan", str(path), "--home", str(home)]).output
+    other = run.invoke(app, ["plan", str(path), "--home", str(home), "--flash", "on", "--json"]).stdout
+
+    assert before["measured_at"] is None and after["measured_at"] == done.record.measured_at
+    assert "speeds as `monk tune` measured them here" in shown
+    alone = next(seconds for rows, depth, seconds in done.record.facts["step_points"] if (rows, depth) == (1, 0))
+    rates = after["decode_tokens_per_second"]
+    assert isinstance(rates, dict) and rates["0"]["1"] == pytest.approx(1 / alone, rel=0.01)
+    assert json.loads(other)["measured_at"] is None, "what was measured without it tells nothing of it"

@@ -179,10 +179,8 @@ def test_the_real_model_is_measured_through_a_kill_and_long_jobs_are_warned(home
         assert len(daemon.rows("SELECT id FROM thoughts")) == 12
         read = daemon.rows("SELECT sum(num_prefilled) FROM thoughts WHERE name LIKE '1024-1-%'")[0][0]
         assert read < 2 * 1024, "six questions on one text, which is read once"
-        found = {
-            length: sum(row["found"] for row in result["table"] if row["length"] == length) for length in (512, 1024)
-        }
-        assert found[512] >= 3 and result["control"][0]["right"] == 0, result["table"]
+        assert sum(row["found"] for row in result["table"]) >= 3, "no guess finds one"
+        assert [row["right"] for row in result["control"]] == [0, 0]
         assert daemon.get("/status")["reach"]["longest_tokens"] == 1024
         told = daemon.monk("status")
         assert "reach: " in told.out and "never measured" not in told.out

@@ -32,7 +32,7 @@ from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.engine.tuning import host, record
-from monk.plan.outlook import measured as measured_machine
+from monk.plan.machines import measured as measured_machine
 from monk.plan.speed import Machine, Work
 from monk.thinking import Paused
 

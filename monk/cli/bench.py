@@ -153,20 +153,16 @@ def _words(text: str | None) -> list[str]:
 
 
 def _run(daemon: Client, wanted: dict[str, Any], minutes: float, *, now: bool, wait: bool, files: _Files) -> int:
-    from monk.cli.follow import follow
-    from monk.cli.submit import INTERRUPTED, _start
-    from monk.cli.terminal import say, tell
+    from monk.cli.handing_in import INTERRUPTED, watch
+    from monk.cli.terminal import say
 
     job = daemon.post("/jobs", wanted)
     opened = now and _open(daemon, minutes)
     if not wait:
         say(str(job["id"]))
         return 0
-    tell(f"{job['id']} {job['state']}{'' if now else _start(job)}; Ctrl-C stops following, not the job")
-    try:
-        ended = follow(daemon, job, live=True)
-    except KeyboardInterrupt:
-        tell(f"\n{job['id']} goes on; `monk bench --show {job['id']}` shows it when it is done")
+    ended = watch(daemon, job, now=now, later="monk bench --show")
+    if ended is None:
         return INTERRUPTED
     if opened:
         daemon.post("/night/close")

@@ -16,23 +16,27 @@ def hand_in(job: dict[str, Any], *, wait: bool, live: bool, json: bool) -> int:
 
     with connect() as daemon:
         accepted = daemon.post("/jobs", job)
-        if wait:
-            return _watch(daemon, accepted, live=live and not json, json=json)
-        _say_accepted(accepted, json)
-        return 0
+        if not wait:
+            _say_accepted(accepted, json)
+            return 0
+        ended = watch(daemon, accepted, live=live and not json)
+        return INTERRUPTED if ended is None else _say_ended(ended, json)
 
 
-def _watch(daemon: Client, job: dict[str, Any], *, live: bool, json: bool) -> int:
+def watch(
+    daemon: Client, job: dict[str, Any], *, live: bool = True, now: bool = False, later: str = "monk show"
+) -> dict[str, Any] | None:
+    """The job once it has ended; None when the person stopped watching, who is told the command for `later`."""
     from monk.cli.follow import follow
     from monk.cli.terminal import tell
 
     if live:
-        tell(f"{job['id']} {job['state']}{_start(job)}; Ctrl-C stops watching, not the job")
+        tell(f"{job['id']} {job['state']}{'' if now else _start(job)}; Ctrl-C stops watching, not the job")
     try:
-        return _say_ended(follow(daemon, job, live=live), json)
+        return follow(daemon, job, live=live)
     except KeyboardInterrupt:
-        tell(f"\n{job['id']} goes on; `monk show {job['id']}` has the answer when it is done")
-        return INTERRUPTED
+        tell(f"\n{job['id']} goes on; `{later} {job['id']}` has the answer when it is done")
+        return None
 
 
 def _start(job: dict[str, Any]) -> str:

@@ -25,7 +25,7 @@ from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.lane_plan import kv_bytes_per_token
-from monk.plan.outlook import measured
+from monk.plan.machines import measured
 from monk.plan.speed import Work
 from tests.running import RunningDaemon
 

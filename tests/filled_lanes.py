@@ -85,7 +85,8 @@ def main(argument: str) -> None:
     of_lanes = sum(lane.total_bytes for kind, lane in plan.lanes.items() if kind != "stream")
     planned = plan.total_bytes - (plan.lane_bytes - of_lanes)
     # the mapped originals of repacked weights are the kernel's to take back: the plan counts the copy alone
-    weighing = Weighing(planned, peak - plan.repack_bytes, plan.facts())
+    originals = plan.repack_bytes if config.mmap else 0
+    weighing = Weighing(planned, peak - originals, plan.facts())
     sys.stdout.write(json.dumps(asdict(weighing)) + "\n")
 
 

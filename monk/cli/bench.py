@@ -153,8 +153,9 @@ def _words(text: str | None) -> list[str]:
 
 
 def _run(daemon: Client, wanted: dict[str, Any], minutes: float, *, now: bool, wait: bool, files: _Files) -> int:
+    from monk.cli import INTERRUPTED
     from monk.cli.follow import follow
-    from monk.cli.submit import INTERRUPTED, _start
+    from monk.cli.handing_in import _start
     from monk.cli.terminal import say, tell
 
     job = daemon.post("/jobs", wanted)

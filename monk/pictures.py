@@ -135,7 +135,9 @@ def heat(
     for row, line in enumerate(values):
         for column, value in enumerate(line):
             told = "–" if value is None else f"{100 * value / most:.0f}"
-            axes.text(column, row, told, ha="center", va="center", fontsize=8, color="#222222")
+            is_dark = value is not None and not 0.12 * most < value < 0.88 * most
+            colour = "#ffffff" if is_dark else "#222222"
+            axes.text(column, row, told, ha="center", va="center", fontsize=8, color=colour)
     return _svg(figure)
 
 

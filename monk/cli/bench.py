@@ -153,7 +153,8 @@ def _words(text: str | None) -> list[str]:
 
 
 def _run(daemon: Client, wanted: dict[str, Any], minutes: float, *, now: bool, wait: bool, files: _Files) -> int:
-    from monk.cli.handing_in import INTERRUPTED, watch
+    from monk.cli import INTERRUPTED
+    from monk.cli.handing_in import watch
     from monk.cli.terminal import say
 
     job = daemon.post("/jobs", wanted)

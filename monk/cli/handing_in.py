@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from monk.cli import INTERRUPTED
+
 if TYPE_CHECKING:
     from monk.client import Client
-
-INTERRUPTED = 130  # 128 + SIGINT, as a shell counts
 
 
 def hand_in(job: dict[str, Any], *, wait: bool, live: bool, json: bool) -> int:

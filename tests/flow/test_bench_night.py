@@ -59,7 +59,7 @@ def test_a_benchmark_goes_through_a_kill_measures_nothing_twice_and_is_told(
     follower = subprocess.Popen(
         command, env=daemon.environ, cwd=commands.ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-    job_id = daemon.wait_for(lambda: [row[0] for row in daemon.rows("SELECT id FROM jobs")], 30, "the job")[0]
+    job_id = daemon.wait_for(lambda: [row[0] for row in daemon.rows("SELECT id FROM jobs")], 60, "the job")[0]
     daemon.wait_for(lambda: len(steps(daemon, job_id)) >= 6, 60, "five measurements")
     daemon.kill()
     before = steps(daemon, job_id)

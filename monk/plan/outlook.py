@@ -15,7 +15,7 @@ from monk.engine.memory import Plan
 from monk.errors import MemoryTooSmall, SettingsInvalid
 from monk.plan.amounts import told_bytes, told_seconds
 from monk.plan.beside import Part
-from monk.plan.speed import ATTENTION_SHARE, BANDWIDTH_SHARE, PRODUCT_SHARE, Machine, Pace, Roofline, Work
+from monk.plan.speed import BANDWIDTH_SHARE, PRODUCT_SHARE, Machine, Pace, Roofline, Work
 from monk.plan.stretch import MOST_FACTOR, Stretch, needed, trained
 
 DEPTHS = (0, 32768, 131072)
@@ -30,8 +30,8 @@ FIXED: dict[str, Callable[[GgufFile], int]] = {
     "experts": lambda model: model.num_experts,
 }
 SHARES = (
-    f"weights and KV at {BANDWIDTH_SHARE:g} of the memory's bandwidth, products at {PRODUCT_SHARE:g} and attention at "
-    f"{ATTENTION_SHARE:g} of f32 products (monk/plan/speed.py)"
+    f"weights and KV at {BANDWIDTH_SHARE:g} of the memory's bandwidth, products at {PRODUCT_SHARE:g} of f32 products, attention "
+    "by its heads (monk/plan/speed.py)"
 )
 
 

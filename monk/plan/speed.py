@@ -1,8 +1,10 @@
 """How long a step and a prompt take, from what a machine can do: the roofline (Williams et al. 2009). Pure arithmetic.
 
     decode   a step reads all weights it needs once, and computes 2 operations for each weight and row: the longer of the
-             two; then each row reads its KV, or computes 4 operations for each head, value and position behind it
-    prompt   2 operations for each weight a token meets, and 4 for each head, value and position behind it
+             two; then each row reads its KV, or computes attention to each position behind it
+    prompt   2 operations for each weight a token meets, and attention to each position behind it
+    attention   4 operations for each head and value, and for each head as long as some hundred more would take: softmax,
+             mask, and what short products waste
 
 Of a mixture of E experts with k used, a step of B rows meets E (1 - (1 - k/E)^B) experts of each layer.
 
@@ -12,8 +14,9 @@ with two cores, and 17 with 96 explain why a mixture that should read 3 billion 
 32 tokens a second there (llama.cpp pull request 18029).
 
 What a machine really reaches, against its figures, was measured on one AVX2 machine with two cores (2026-11): weights are
-read at 0.55 of the memory's bandwidth, matrix products run at 0.6 of f32 products in numpy, attention at 0.15 of them. Where
-`monk tune` has measured a model, that is taken instead (`calibrated.py`).
+read at 0.55 of the memory's bandwidth, matrix products run at 0.6 of f32 products in numpy. Attention of a single row reaches
+0.15 of them with heads of 64 and 0.23 with heads of 128, that of chunks 0.28 and 0.4 to 0.5 (depths up to 16k, chunks of 256
+to 2,048): hence the fixed part of each head. Where `monk tune` has measured a model, that is taken instead (`calibrated.py`).
 """
 
 from __future__ import annotations
@@ -24,7 +27,9 @@ from typing import Protocol
 
 from monk.engine.gguf_file import GgufFile
 
-BANDWIDTH_SHARE, PRODUCT_SHARE, ATTENTION_SHARE = 0.55, 0.6, 0.15
+BANDWIDTH_SHARE, PRODUCT_SHARE = 0.55, 0.6
+STEP_ATTENTION_SHARE, STEP_HEAD_OPERATIONS = 0.5, 1200  # of products; fixed for each head and position, at full rate
+PROMPT_ATTENTION_SHARE, PROMPT_HEAD_OPERATIONS = 0.6, 490
 GFLOPS_PER_CORE = 70.0  # f32 products of an AVX2 core at some 2.5 GHz, where nothing is measured
 STEP_SECONDS = 0.002  # of a step beside all that: its graph, its threads
 WAIT_SECONDS = 1.8e-6  # of all threads for each other, x the root of their number
@@ -60,10 +65,6 @@ class Machine:
         return PRODUCT_SHARE * self.gflops * 1e9
 
     @property
-    def attention_rate(self) -> float:
-        return ATTENTION_SHARE * self.gflops * 1e9
-
-    @property
     def wait_seconds(self) -> float:
         return WAIT_SECONDS * math.sqrt(self.cores)
 
@@ -79,6 +80,7 @@ class Work:
     experts: int
     experts_used: int
     attention_operations: int  # for each row and position
+    attention_heads: int  # of all layers
     kv_bytes: int  # of each token
     layers: int = 0
 
@@ -102,6 +104,7 @@ class Work:
             experts=experts,
             experts_used=experts_used or model.number("expert_used_count"),
             attention_operations=4 * model.num_heads * model.key_length * model.num_layers,
+            attention_heads=model.num_heads * model.num_layers,
             kv_bytes=kv_bytes,
             layers=model.num_layers,
         )
@@ -130,13 +133,15 @@ class Work:
 
     def cell_seconds(self, machine: Machine) -> float:
         """Of one position behind one row of a step."""
-        return max(self.kv_bytes / machine.read_rate, self.attention_operations / machine.attention_rate)
+        operations = self.attention_operations / STEP_ATTENTION_SHARE + self.attention_heads * STEP_HEAD_OPERATIONS
+        return max(self.kv_bytes / machine.read_rate, operations / (machine.gflops * 1e9))
 
     def prompt_seconds(self, machine: Machine, tokens: int, depth: int = 0) -> float:
         """Of a prompt of so many tokens behind `depth` others."""
         products = 2.0 * self.active_parameters * tokens / machine.product_rate
         positions = tokens * (depth + tokens / 2.0)
-        return products + self.attention_operations * positions / machine.attention_rate
+        operations = self.attention_operations / PROMPT_ATTENTION_SHARE + self.attention_heads * PROMPT_HEAD_OPERATIONS
+        return products + operations * positions / (machine.gflops * 1e9)
 
 
 @dataclass(frozen=True, slots=True)

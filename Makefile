@@ -1,5 +1,6 @@
 # The two commands that matter: `make demo` and `make test`. Both build the environment first; a second run is quick.
 #
+#   TEST_JOBS=N                  tests side by side, each with its share of the cores (default: 2)
 #   TORCH=torch                  another PyTorch, such as a GPU build (default: the release this project is tested with)
 #   PIP_INSTALL_FLAGS=...        flags for pip, such as another index
 #   BENCH_JOBS=N                 compilers at once for bench-peers (default: all cores)
@@ -9,6 +10,7 @@ VENV ?= .venv
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 PIP_INSTALL_FLAGS ?=
+TEST_JOBS ?= 2
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LLAMA_VERSION := $(shell sed -n 's/.*"llama-cpp-python==\([^"]*\)".*/\1/p' pyproject.toml)
@@ -47,7 +49,7 @@ types: install  ## mypy --strict
 	$(BIN)/mypy
 
 unit: install  ## pytest
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_JOBS) --dist worksteal
 
 format: install  ## put the code in order
 	$(BIN)/ruff check --fix .

@@ -13,6 +13,15 @@ import pytest
 from db.database import Database
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests side by side get CPUs of their own: the threads of two engines on the same ones would wait for each other."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if worker and hasattr(os, "sched_setaffinity"):
+        share = sorted(os.sched_getaffinity(0))[int(worker.removeprefix("gw")) :: count]
+        if share:
+            os.sched_setaffinity(0, share)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """No MONK_* variable of the person who runs the tests reaches them, and nothing asks a model hub."""

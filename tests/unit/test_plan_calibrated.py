@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from monk.cli.app import app
 from monk.daemon import engine_config
-from monk.engine import fingerprint, gguf_file
+from monk.engine import fingerprint
 from monk.engine.tuning import record
-from monk.engine.tuning.tuner import tune
 from monk.plan.calibrated import Calibrated, Measured, Point
 from monk.settings import load
 from tests.engine_models import write_tiny_model
@@ -93,28 +93,34 @@ def test_a_record_that_does_not_tell_enough_is_not_used(facts: dict[str, object]
     assert Measured.of(facts, "") is None
 
 
-@pytest.mark.real
 def test_after_a_tuning_the_plan_reckons_with_what_was_measured(tmp_path: Path) -> None:
-    path = write_tiny_model(tmp_path / "tiny.gguf")
-    home = tmp_path / "home"
+    path, home = write_tiny_model(tmp_path / "tiny.gguf"), tmp_path / "home"
     config = replace(engine_config(load({}, home=home)), model_path=path, model_sha256=None)
-    run = CliRunner()
 
-    def planned() -> dict[str, object]:
-        done = run.invoke(app, ["plan", str(path), "--home", str(home), "--json"], catch_exceptions=False)
-        return dict(json.loads(done.stdout))
+    def planned(*more: str) -> dict[str, Any]:
+        arguments = ["plan", str(path), "--home", str(home), "--json", *more]
+        return dict(json.loads(CliRunner().invoke(app, arguments, catch_exceptions=False).stdout))
 
     before = planned()
     home.mkdir(exist_ok=True)
-    sha256 = fingerprint.sha256_of((path,), config.hash_cache)
-    done = tune(config, gguf_file.read(path), sha256, 3.0, short=True)
-    record.keep(config, done.record)
-    after, shown = planned(), run.invoke(app, ["plan", str(path), "--home", str(home)]).output
-    other = run.invoke(app, ["plan", str(path), "--home", str(home), "--flash", "on", "--json"]).stdout
+    sha256 = fingerprint.sha256_of((path,), config.hash_cache)  # as `monk tune` leaves it
+    key, points = (
+        record.key_of(config, sha256),
+        ([[p.rows, p.depth, p.seconds] for p in kind] for kind in (FULL.steps, FULL.prompts)),
+    )
+    facts = dict(zip(("step_points", "prompt_points"), points, strict=True))
+    record.keep(config, record.Record(key, {"most_slots": 2}, FULL.at, 40.0, False, {}, facts, []))
+    after, other, elsewhere = (
+        planned(),
+        planned("--flash", "on"),
+        planned("--ram", "8GB", "--bandwidth", "9GB/s", "--cores", "2"),
+    )
+    shown = CliRunner().invoke(app, ["plan", str(path), "--home", str(home)]).output
 
-    assert before["measured_at"] is None and after["measured_at"] == done.record.measured_at
-    assert "speeds as `monk tune` measured them here" in shown
-    alone = next(seconds for rows, depth, seconds in done.record.facts["step_points"] if (rows, depth) == (1, 0))
-    rates = after["decode_tokens_per_second"]
-    assert isinstance(rates, dict) and rates["0"]["1"] == pytest.approx(1 / alone, rel=0.01)
-    assert json.loads(other)["measured_at"] is None, "what was measured without it tells nothing of it"
+    assert before["measured_at"] is None and after["measured_at"] == FULL.at
+    assert after["decode_tokens_per_second"]["0"]["1"] == pytest.approx(1 / step(1, 0), rel=0.01)
+    assert after["prompt_seconds"]["1024"] == pytest.approx(prompt(1024), abs=0.051)
+    assert after["slots"] == 2, "and opens what was chosen there"
+    assert f"speeds as `monk tune` measured them here at {FULL.at}" in shown
+    assert other["measured_at"] is None, "what was measured without flash attention tells nothing of it"
+    assert elsewhere["measured_at"] is None, "nor of another machine"

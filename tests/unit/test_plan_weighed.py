@@ -22,8 +22,8 @@ TINY: dict[str, dict[str, Any]] = {"qwen3": {}, "qwen3moe": {"experts": 8}, "gem
 @pytest.mark.parametrize(
     ("context", "slots", "values"),
     [
-        (4096, 2, {"ubatch": 64}),
-        (16384, 1, {"model_use": ModelUse(yarn_factor=2.0, yarn_original_context=8192), "ubatch": 32}),
+        (2048, 2, {"ubatch": 32}),
+        (16384, 1, {"model_use": ModelUse(yarn_factor=2.0, yarn_original_context=8192), "ubatch": 16}),
     ],
 )
 def test_the_embedded_model_takes_what_the_plan_says(

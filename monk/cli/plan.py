@@ -85,7 +85,8 @@ def plan(
     ] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Each figure with its formula.")] = False,
     home: Annotated[
-        Path | None, typer.Option(help="Folder of all state: its settings and what `monk tune` measured.")
+        Path | None,
+        typer.Option(help="Folder of all state: its settings and what `monk tune` and `monk bench` measured."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> int:
@@ -174,17 +175,28 @@ class _Known:
     def _filled(self, config: EngineConfig) -> EngineConfig:
         """With what was chosen for this model here, as the engine fills it in."""
         from monk.engine import fingerprint
+        from monk.engine.bench import rates
+        from monk.engine.lane_plan import uses_flash
+        from monk.engine.machine import physical_cores
         from monk.engine.tuning import record
         from monk.plan.calibrated import Measured
 
         if self._file is None or not all(part.is_file() for part in self._file.parts):
             return config
         sha256 = config.model_sha256 or fingerprint.remembered(self._file.parts, config.hash_cache)
-        found = None if sha256 is None else record.find(config, sha256)
-        if found is None:
+        if sha256 is None:
             return config
-        self.measured = Measured.of(found.facts, found.measured_at)
-        return record.fill(config, found.values)
+        if (found := record.find(config, sha256)) is not None:
+            self.measured = Measured.of(found.facts, found.measured_at)
+            config = record.fill(config, found.values)
+        deeper = Measured.of_bench(
+            rates.measured(self._settings.home / "bench", sha256),
+            flash=uses_flash(config),
+            types=(config.kv_type_k, config.kv_type_v),
+            threads=config.threads or physical_cores(),
+        )
+        self.measured = deeper or self.measured
+        return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +283,7 @@ class _Asked:
     def _look(self, model: GgufFile, config: EngineConfig) -> Outlook:
         from monk.plan.outlook import look
 
-        at = "" if self.measured is None else self.measured.at
+        at, by = ("", "") if self.measured is None else (self.measured.at, self.measured.by)
         pace = self.pace_of(model, config)
         return look(
             model,
@@ -281,6 +293,7 @@ class _Asked:
             self.night.seconds,
             pace=pace,
             measured_at=at,
+            measured_by=by,
             beside=self.beside,
         )
 
@@ -344,7 +357,7 @@ def _show(result: _Result, explain: bool) -> None:
     say()
     say(f"{outlook.night.name}: {outlook.night.shown}" + (f", {outlook.night.formula}" if explain else ""))
     if outlook.measured_at:
-        say(f"speeds as `monk tune` measured them here at {outlook.measured_at}")
+        say(f"speeds as `{outlook.measured_by}` measured them here at {outlook.measured_at}")
     elif explain:
         gigabytes, gflops = outlook.machine.bandwidth / 1e9, outlook.machine.gflops
         say(f"reckoned with {gigabytes:.0f} GB/s and {gflops:.0f} GFLOP/s; {SHARES}")

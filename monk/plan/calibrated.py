@@ -1,7 +1,7 @@
 """How long a step and a prompt take, from what was measured of this very model on this host. Pure.
 
-`monk tune` keeps the seconds of steps of several widths and of pieces of a prompt, behind nothing and behind some context.
-Between and beyond them:
+`monk tune` keeps the seconds of steps of several widths and of pieces of a prompt, behind nothing and behind some context;
+`monk bench` those behind ever more. Between and beyond them:
 
     step     a + rows x depth x b    a: between measured widths on a straight line, beyond the widest on the last one's
                                      b: of the widths that were measured at both depths
@@ -15,6 +15,7 @@ from collections.abc import Sequence as Row
 from dataclasses import dataclass
 from typing import Any
 
+from monk.engine.bench.rates import Rate
 from monk.plan.speed import Pace
 
 MOST_POINTS = 1000  # of a record; more is not ours
@@ -36,6 +37,7 @@ class Measured:
     steps: tuple[Point, ...]
     prompts: tuple[Point, ...]
     at: str  # when, RFC 3339
+    by: str = "monk tune"  # the command
 
     @classmethod
     def of(cls, facts: dict[str, Any], at: str) -> Measured | None:
@@ -46,6 +48,25 @@ class Measured:
         except (TypeError, ValueError):
             return None
         return cls(steps, prompts, at) if steps and prompts else None
+
+    @classmethod
+    def of_bench(cls, rates: Row[Rate], *, flash: bool, types: tuple[str, str], threads: int) -> Measured | None:
+        """Of benchmarks that ran with these settings; None when they do not tell enough: a prompt, and steps at two depths."""
+        fitting = [
+            rate
+            for rate in rates
+            if (rate.point.flash, rate.point.type_k, rate.point.type_v, rate.point.threads) == (flash, *types, threads)
+        ]
+        steps = [rate for rate in fitting if rate.point.test == "answer"]
+        prompts = [rate for rate in fitting if rate.point.test == "prompt" and rate.point.rows == 1]
+        if not prompts or len({rate.point.depth for rate in steps}) < 2:
+            return None
+        return cls(
+            tuple(Point(rate.point.rows, rate.point.depth, rate.seconds) for rate in steps),
+            tuple(Point(rate.point.tokens, rate.point.depth, rate.seconds) for rate in prompts),
+            max(rate.measured_at for rate in fitting),
+            "monk bench",
+        )
 
 
 def _points(rows: Row[Row[float]]) -> tuple[Point, ...]:

@@ -69,6 +69,7 @@ class Outlook:
     machine: Machine
     notes: tuple[str, ...]
     measured_at: str  # empty: speeds are those of the general shares
+    measured_by: str  # the command that did
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -89,6 +90,7 @@ class Outlook:
             "night": self.night.to_json(),
             "machine": {"bandwidth": self.machine.bandwidth, "gflops": self.machine.gflops},
             "measured_at": self.measured_at or None,
+            "measured_by": self.measured_by or None,
             "fixed": {name: of(self.model) for name, of in FIXED.items() if of(self.model)},
             "notes": list(self.notes),
         }
@@ -103,6 +105,7 @@ def look(
     *,
     pace: Pace | None = None,
     measured_at: str = "",
+    measured_by: str = "",
     beside: Row[Part] = (),
 ) -> Outlook:
     """What the engine would open on a machine with so much memory, and what a night would bring.
@@ -136,6 +139,7 @@ def look(
         machine=machine,
         notes=(*_notes(model, plan, config), *machine.notes),
         measured_at=measured_at,
+        measured_by=measured_by,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from typer.testing import CliRunner
@@ -13,6 +13,10 @@ from typer.testing import CliRunner
 from monk.cli.app import app
 from monk.daemon import engine_config
 from monk.engine import fingerprint
+from monk.engine.bench import rates
+from monk.engine.bench.point import Point as BenchPoint
+from monk.engine.bench.rates import Rate
+from monk.engine.machine import physical_cores
 from monk.engine.tuning import record
 from monk.plan.calibrated import Calibrated, Measured, Point
 from monk.settings import load
@@ -124,3 +128,38 @@ def test_after_a_tuning_the_plan_reckons_with_what_was_measured(tmp_path: Path) 
     assert f"speeds as `monk tune` measured them here at {FULL.at}" in shown
     assert other["measured_at"] is None, "what was measured without flash attention tells nothing of it"
     assert elsewhere["measured_at"] is None, "nor of another machine"
+
+
+def rate(test: Literal["prompt", "answer"], rows: int, depth: int, seconds: float, flash: bool = False) -> Rate:
+    """A benchmark on this machine: 512 tokens of a prompt, or steps of so many rows."""
+    tokens = 512 if test == "prompt" else 32
+    point = BenchPoint(test, tokens, rows, depth, flash, "f16", "f16", physical_cores(), 512)
+    return Rate(point, (tokens if test == "prompt" else rows) / seconds, "2026-11-26T01:00:00+00:00")
+
+
+def test_after_a_benchmark_the_plan_reckons_with_what_was_measured(tmp_path: Path) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf")
+    home = tmp_path / "home"
+    home.mkdir()
+    config = replace(engine_config(load({}, home=home)), model_path=path, model_sha256=None)
+    sha256 = fingerprint.sha256_of((path,), config.hash_cache)
+    rates.keep(
+        home / "bench",
+        sha256,
+        [
+            *(rate("answer", rows, depth, step(rows, depth)) for rows, depth in ((1, 0), (1, 512), (16, 0), (16, 512))),
+            *(rate("prompt", 1, depth, prompt(512, depth)) for depth in (0, 512)),
+            rate("answer", 1, 0, 99.0, flash=True),
+        ],
+    )
+
+    def planned(*more: str) -> dict[str, Any]:
+        command = ["plan", str(path), "--home", str(home), "--json", *more]
+        return dict(json.loads(CliRunner().invoke(app, command, catch_exceptions=False).stdout))
+
+    plan, other = planned(), planned("--flash", "on")
+
+    assert (plan["measured_by"], plan["measured_at"]) == ("monk bench", "2026-11-26T01:00:00+00:00")
+    assert plan["decode_tokens_per_second"]["0"]["16"] == pytest.approx(16 / step(16, 0), rel=0.01)
+    assert plan["prompt_seconds"]["1024"] == pytest.approx(prompt(1024), rel=0.02, abs=0.1)
+    assert other["measured_at"] is None, "one step with flash attention tells too little"

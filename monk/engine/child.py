@@ -17,6 +17,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PR_SET_PDEATHSIG = 1
+BEAT_SECONDS = 1.0  # of the small children; the engine has a setting
 STORE_SECONDS = 2.0  # for blocks on their way to the disk when the parent says stop; it waits not much longer
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -80,6 +82,26 @@ def first_frames(channel: wire.Channel) -> list[wire.Frame]:
         if frames is None:
             return []
     return frames
+
+
+def keep_company(channel: wire.Channel, hear: Callable[[list[wire.Frame]], None]) -> None:
+    """Tell the parent once a second that we are alive, and hear what it says, each in a thread of its own. When it closes its
+    end there is nobody left to work for."""
+
+    def listen() -> None:
+        with suppress(OSError, ValueError):
+            while (frames := channel.receive()) is not None:
+                hear(frames)
+        os._exit(0)
+
+    def beat() -> None:
+        with suppress(OSError):
+            while True:
+                channel.send({"event": "beat"})
+                time.sleep(BEAT_SECONDS)
+
+    threading.Thread(target=listen, name="reader", daemon=True).start()
+    threading.Thread(target=beat, name="heart", daemon=True).start()
 
 
 def die_with(parent: int) -> None:

@@ -10,22 +10,18 @@ import logging
 import os
 import queue
 import sys
-import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 from monk.engine import gguf_file, wire
 from monk.engine.bench.point import Point
-from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames
+from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames, keep_company
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.machine import measured_available_bytes
 from monk.engine.model_use import OwnSettings, settled
 from monk.engine.relay import Relay
 from monk.errors import MonkError
-
-BEAT_SECONDS = 1.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,32 +31,19 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     logging.basicConfig(level=logging.WARNING, handlers=[Relay(channel)])
     asked: queue.SimpleQueue[wire.Frame] = queue.SimpleQueue()
-    for frame in frames[1:]:
-        asked.put(frame)
-    threading.Thread(target=_listen, args=(channel, asked), name="reader", daemon=True).start()
-    threading.Thread(target=_beat, args=(channel,), name="heart", daemon=True).start()
+
+    def hear(more: list[wire.Frame]) -> None:
+        for frame in more:
+            asked.put(frame)
+
+    hear(frames[1:])
+    keep_company(channel, hear)
     try:
         _serve(channel, frames[0], asked)
     except MonkError as error:
         channel.send({"event": "failed", "error": wire.error_to_json(error)})
         return error.exit_status
     return 0
-
-
-def _listen(channel: wire.Channel, asked: queue.SimpleQueue[wire.Frame]) -> None:
-    """Until the parent closes its end; then there is nobody to measure for."""
-    with suppress(OSError, ValueError):
-        while (frames := channel.receive()) is not None:
-            for frame in frames:
-                asked.put(frame)
-    os._exit(0)
-
-
-def _beat(channel: wire.Channel) -> None:
-    with suppress(OSError):
-        while True:
-            channel.send({"event": "beat"})
-            time.sleep(BEAT_SECONDS)
 
 
 def _serve(channel: wire.Channel, first: wire.Frame, asked: queue.SimpleQueue[wire.Frame]) -> None:

@@ -11,13 +11,12 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from monk.engine import gguf_file, memory, wire
 from monk.engine.bound import take_place
-from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames
+from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames, keep_company
 from monk.engine.config import EngineConfig
 from monk.engine.machine import measured_available_bytes
 from monk.engine.relay import Relay
@@ -26,7 +25,6 @@ from monk.engine.tuning.size import sized
 from monk.engine.tuning.trial import Notebook, Situation
 from monk.errors import MonkError
 
-BEAT_SECONDS = 1.0
 CLOSING_SHARE = 0.2  # of the time, kept for the proof of what was chosen
 
 
@@ -36,29 +34,13 @@ def main(arguments: list[str] | None = None) -> int:
     if not (frames := first_frames(channel)):
         return 0
     logging.basicConfig(level=logging.WARNING, handlers=[Relay(channel)])
-    threading.Thread(target=_listen, args=(channel,), name="reader", daemon=True).start()
-    threading.Thread(target=_beat, args=(channel,), name="heart", daemon=True).start()
+    keep_company(channel, lambda _frames: None)
     try:
         _obey(channel, frames[0])
     except MonkError as error:
         channel.send({"event": "failed", "error": wire.error_to_json(error)})
         return error.exit_status
     return 0
-
-
-def _listen(channel: wire.Channel) -> None:
-    """Until the parent closes its end; then there is nobody to tell anything."""
-    with suppress(OSError, ValueError):
-        while channel.receive() is not None:
-            pass
-    os._exit(0)
-
-
-def _beat(channel: wire.Channel) -> None:
-    with suppress(OSError):
-        while True:
-            channel.send({"event": "beat"})
-            time.sleep(BEAT_SECONDS)
 
 
 def _obey(channel: wire.Channel, frame: dict[str, Any]) -> None:

@@ -7,20 +7,14 @@ with its parent, is the first that the kernel takes when memory runs out, and ca
 from __future__ import annotations
 
 import logging
-import os
 import resource
 import sys
-import threading
-import time
-from contextlib import suppress
 from typing import Any
 
 from monk.engine import wire
-from monk.engine.child import attach, first_frames
+from monk.engine.child import attach, first_frames, keep_company
 from monk.engine.relay import Relay
 from monk.errors import MonkError
-
-BEAT_SECONDS = 1.0
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,8 +34,7 @@ class Child:
 
     def run(self, frames: list[wire.Frame]) -> int:
         self._hear(frames[1:])
-        threading.Thread(target=self._listen, name="reader", daemon=True).start()
-        threading.Thread(target=self._beat, name="heart", daemon=True).start()
+        keep_company(self._channel, self._hear)
         try:
             self._train(frames[0]["spec"])
         except MonkError as error:
@@ -67,22 +60,9 @@ class Child:
                 raise
             raise too_small(spec) from exc
 
-    def _listen(self) -> None:
-        """Until the parent closes its end; then there is nobody to train for."""
-        with suppress(OSError, ValueError):
-            while (frames := self._channel.receive()) is not None:
-                self._hear(frames)
-        os._exit(0)
-
     def _hear(self, frames: list[wire.Frame]) -> None:
         for frame in frames:
             self._asked = frame["why"]
-
-    def _beat(self) -> None:
-        with suppress(OSError):
-            while True:
-                self._channel.send({"event": "beat"})
-                time.sleep(BEAT_SECONDS)
 
 
 if __name__ == "__main__":

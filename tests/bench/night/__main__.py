@@ -69,12 +69,20 @@ def the_night(chosen: argparse.Namespace, questions: list[Known]) -> dict[str, A
             daemon.http.post("/night/open", json={})
             _tell("thinking", lambda: wait(daemon, ids, chosen.hours * 3600))
             daemon.http.post("/night/close")
-            daemon.wait_for(lambda: daemon.get("/reports")["reports"], 60.0, "a report")
-            report: dict[str, Any] = daemon.get("/reports/latest.json")
+            report = daemon.wait_for(lambda: _reported(daemon, len(ids)), 60.0, "the report on all of them")
             daemon.stop()
     if failed := report["failed"]:
         sys.exit("\n".join(f"{job['question']}: {job['error']['message']}" for job in failed))
     return report
+
+
+def _reported(daemon: RunningDaemon, num_jobs: int) -> dict[str, Any] | None:
+    """The last report with what earlier ones of this night told, as the morning may come in the middle; None: not yet."""
+    reports = [daemon.get(f"{one['url']}.json") for one in daemon.get("/reports")["reports"]]
+    told = {key: list({job["id"]: job for one in reports for job in one[key]}.values()) for key in ("done", "failed")}
+    if not reports or sum(map(len, told.values())) + len(reports[0]["left"]) < num_jobs:
+        return None
+    return {**reports[0], **told}
 
 
 def read(daemon: RunningDaemon) -> None:

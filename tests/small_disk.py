@@ -36,7 +36,7 @@ class SmallDisk:
 
     def leave(self) -> None:
         """Unmount; nothing on it survives."""
-        _run("umount", str(self.path))
+        _run("umount", "--lazy", str(self.path))  # a process that has just been killed may hold it still
 
 
 @contextlib.contextmanager

@@ -236,7 +236,7 @@ def test_status_is_a_page_of_lines(house: House) -> None:
 
     lines = house.monk("status").splitlines()
 
-    assert [line.split(":")[0] for line in lines] == ["daemon", "night", "queue", "engine", "corpus", "memory"]
+    assert [line.split(":")[0] for line in lines] == ["daemon", "night", "queue", "engine", "reach", "corpus", "memory"]
     assert lines[2] == "queue: 1 queued" and "restarted 2 times" in lines[3]
     assert house.json("status")["queue"]["queued"] == 1
 

@@ -163,4 +163,4 @@ def test_it_stops_at_once_and_again(folder: Path, watch_over: Callable[..., Watc
     watcher = watch_over(folder)
     watcher.stop()
     watcher.stop()
-    assert "watcher" not in {thread.name for thread in threading.enumerate()}
+    assert not watcher._thread.is_alive()

@@ -60,9 +60,9 @@ class TestFindQuote:
             assert find_quote(text, quote) is not None
 
     def test_a_hostile_quote_costs_no_time(self) -> None:
-        began = time.monotonic()
+        began = time.thread_time()
         assert find_quote("fi -\n" * 20_000, "f" * 3000 + " - " * 500 + "x") is None
-        assert time.monotonic() - began < 2.0
+        assert time.thread_time() - began < 2.0
 
 
 class TestCite:

@@ -122,11 +122,11 @@ def test_the_largest_context_is_where_the_engines_own_plan_ends() -> None:
 
 
 def test_a_short_night_allows_a_shorter_context() -> None:
-    night = planned("Llama-3.1-70B", "--weights", "q4_k_m", "--fit", "--ram", "1TB", "--night", "9h", *SERVER)
+    night = planned("Llama-3.1-70B", "--weights", "q4_k_m", "--fit", "--ram", "1TB", "--night", "4h", *SERVER)
     week = planned("Llama-3.1-70B", "--weights", "q4_k_m", "--fit", "--ram", "1TB", "--night", "7d", *SERVER)
 
     assert night["context"] < week["context"] == 131072
-    assert night["tried"][0]["seconds"] <= 9 * 3600 < night["tried"][1]["seconds"]
+    assert night["tried"][0]["seconds"] <= 4 * 3600 < night["tried"][1]["seconds"]
     assert night["tried"][1]["verdict"] == "is not done by morning"
     assert "trained for" in week["chosen"]
 

@@ -34,7 +34,12 @@ def nothing_changes(daemon: RunningDaemon) -> Iterator[None]:
     ("body", "code", "param", "told"),
     [
         ({"kind": "answr", "input": {"question": "?"}}, "unknown_kind", "kind", "'answr'; did you mean answer?"),
-        ({"kind": "sing", "input": {"key": "a"}}, "unknown_kind", "kind", "nown: answer, bench, chat, needle, read, think, train"),
+        (
+            {"kind": "sing", "input": {"key": "a"}},
+            "unknown_kind",
+            "kind",
+            "nown: answer, bench, chat, needle, read, think, train",
+        ),
         (
             {"kind": "answer", "input": {"question": "?", "qestion": "?"}},
             "invalid_input",

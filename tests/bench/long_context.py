@@ -91,7 +91,10 @@ def main() -> int:
     try:
         while time.monotonic() < deadline:
             if (job := live(daemon, story, record, chosen, deadline)) is not None:
-                return tell(story, job, chosen, model)
+                said = daemon.rows(
+                    "SELECT text FROM thoughts WHERE job_id = ? AND name LIKE 'part-%' ORDER BY name", story.job
+                )
+                return tell(story, job, [row[0] for row in said], chosen, model)
     except KeyboardInterrupt:
         pass
     finally:
@@ -183,8 +186,8 @@ def note(story: Story, before: dict[str, Any], engine: dict[str, Any], seconds: 
         story.peak_bytes = max(story.peak_bytes, peak)
 
 
-def tell(story: Story, job: dict[str, Any], chosen: argparse.Namespace, model: Path) -> int:
-    """Print the table; the exit status."""
+def tell(story: Story, job: dict[str, Any], model_said: list[str], chosen: argparse.Namespace, model: Path) -> int:
+    """Print the table; the exit status. A quotation in the report may be the program's own finding: both are told."""
     file = gguf_file.read(model)
     config = EngineConfig(
         model,
@@ -209,9 +212,10 @@ def tell(story: Story, job: dict[str, Any], chosen: argparse.Namespace, model: P
     if job["state"] != "done":
         print(f"  {job['error']}")
         return 1
-    for part, answer in zip(job["result"]["parts"], ANSWERS, strict=True):
-        found = "found" if answer in part["answer"] else "not found"
-        print(f"  {part['question']} {found}: {' '.join(part['answer'].split())[:120]}")
+    for part, answer, said in zip(job["result"]["parts"], ANSWERS, model_said, strict=True):
+        by_model = "said by the model" if answer in said else "not said by the model"
+        by_report = "quoted in the report" if answer in part["answer"] else "not in the report"
+        print(f"  {part['question']} {by_model}, {by_report}: {' '.join(said.split())[:100]}")
     if job["result"]["parts_read"] != 1:
         print(f"  read in {job['result']['parts_read']} parts: it did not fit into one context")
     allowed = len(PLANTED) * FRAME_TOKENS + 2 * story.lives * BLOCK  # a block that was cut, and the proofs

@@ -6,7 +6,6 @@ it. Written whole or not at all. One that is damaged, or of another version, is 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -15,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.needle import RULE, reliable_tokens
-from monk.errors import HomeUnusable
-from monk.lora.whole import file_at
+from monk.engine import kept
 from monk.reach.reading import Reading
 
 VERSION = 1
@@ -63,8 +61,7 @@ class Reaches:
         self._folder = folder
 
     def path_of(self, reading: Reading) -> Path:
-        digest = hashlib.blake2b(json.dumps(reading.key(), sort_keys=True).encode(), digest_size=8).hexdigest()
-        return self._folder / f"{reading.model_sha256[:12]}-{digest}.json"
+        return self._folder / kept.name_of(reading.model_sha256[:12], reading.key())
 
     def find(self, reading: Reading) -> Reach | None:
         """What is known of this way to read; None when it was never measured."""
@@ -81,16 +78,8 @@ class Reaches:
         controls = sorted([*old_control, *control], key=lambda row: int(row["length"]))
         at = now.isoformat(timespec="seconds")
         reach = Reach(reading.key(), whole, controls, at, job_id, reliable_tokens(whole, controls))
-        self._write(self.path_of(reading), reach)
+        kept.write(self.path_of(reading), {"version": VERSION, **asdict(reach)})
         return reach
-
-    def _write(self, path: Path, reach: Reach) -> None:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as exc:
-            raise HomeUnusable(f"{path.parent} cannot be made: {exc.strerror}; make room, or check its owner") from exc
-        with file_at(path, force=True) as fresh:
-            fresh.write_text(json.dumps({"version": VERSION, **asdict(reach)}, indent=1), encoding="utf-8")
 
 
 def _read(path: Path) -> Reach | None:

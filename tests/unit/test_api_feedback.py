@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from db.database import Database
 from db.feedback import Feedback
-from monk.api import create_app
 from monk.services import Services, utc_now
-from tests.small_house import a_job, run_to_the_end, small_house
-
-
-@pytest.fixture
-def services(database: Database) -> Services:
-    return small_house(database)
-
-
-@pytest.fixture
-def client(services: Services) -> Iterator[TestClient]:
-    with TestClient(create_app(services), base_url="http://127.0.0.1") as client:
-        yield client
+from tests.small_house import a_job, run_to_the_end
 
 
 @pytest.fixture

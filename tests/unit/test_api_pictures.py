@@ -5,31 +5,17 @@ from __future__ import annotations
 import base64
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from db.database import Database
-from monk.api import create_app
 from monk.report.asked import outcome
 from monk.services import Services, utc_now
-from tests.small_house import a_job, small_house
+from tests.small_house import a_job
 from tests.unit.test_drawings import HEAT, LINES
 
 NASTY = {**HEAT, "title": "</title><script>alert(1)</script>", "columns": ['"><img src=x>', "b"]}
-
-
-@pytest.fixture
-def services(database: Database) -> Services:
-    return small_house(database)
-
-
-@pytest.fixture
-def client(services: Services) -> Iterator[TestClient]:
-    with TestClient(create_app(services), base_url="http://127.0.0.1") as client:
-        yield client
 
 
 def done(services: Services, pictures: Any) -> str:

@@ -2,33 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from starlette.testclient import TestClient
 
-from db.database import Database
 from db.steps import NewThought, TokenBatch
-from monk.api import create_app
 from monk.api.page import TYPES
 from monk.api.reports import accepted
 from monk.services import Services, utc_now
-from tests.small_house import a_job, run_to_the_end, small_house
+from tests.small_house import a_job, run_to_the_end
 
 GOOD = {"kind": "answer", "input": {"question": "Why?"}}
-
-
-@pytest.fixture
-def services(database: Database) -> Services:
-    return small_house(database)
-
-
-@pytest.fixture
-def client(services: Services) -> Iterator[TestClient]:
-    with TestClient(create_app(services), base_url="http://127.0.0.1") as client:
-        yield client
 
 
 def test_a_submitted_job_is_on_disk_and_told_with_its_place(client: TestClient, services: Services) -> None:

@@ -6,17 +6,14 @@ there; one of another host or build is not this host's.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monk.engine import kept
 from monk.engine.bench.point import Point
 from monk.engine.tuning import host
-from monk.errors import HomeUnusable
 
 VERSION = 1
 
@@ -62,24 +59,12 @@ def keep(folder: Path, model_sha256: str, rates: list[Rate]) -> Path:
             "tokens_per_second": rate.tokens_per_second,
             "measured_at": rate.measured_at,
         }
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump({"version": VERSION, "key": key, "rates": rows}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as exc:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise HomeUnusable(f"{path} cannot be written: {exc.strerror}; make room, or check its owner") from exc
+    kept.write(path, {"version": VERSION, "key": key, "rates": rows})
     return path
 
 
 def _path(folder: Path, key: dict[str, Any]) -> Path:
-    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return folder / f"{key['model_sha256'][:12]}-{digest}.json"
+    return folder / kept.name_of(key["model_sha256"][:12], key)
 
 
 def _read(path: Path, key: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -6,15 +6,13 @@ with the home. Written whole or not at all. One that is damaged, or of another v
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from monk.engine import kept
 from monk.engine.binding import THREADS
 from monk.engine.config import QUANTISED_KV, EngineConfig
 from monk.engine.tuning import host
@@ -61,8 +59,7 @@ def path_of(config: EngineConfig, key: dict[str, Any]) -> Path | None:
     """The file for this key; None when nothing is kept."""
     if config.tune_folder is None:
         return None
-    digest = hashlib.blake2b(json.dumps(key, sort_keys=True).encode(), digest_size=8).hexdigest()
-    return config.tune_folder / f"{config.model_path.stem[:60]}-{digest}.json"
+    return config.tune_folder / kept.name_of(config.model_path.stem[:60], key)
 
 
 def find(config: EngineConfig, sha256: str) -> Record | None:
@@ -89,18 +86,7 @@ def keep(config: EngineConfig, record: Record) -> Path:
     """Write it, whole or not at all. Raises HomeUnusable."""
     path = path_of(config, record.key)
     assert path is not None, "there is a folder to keep it in"
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            json.dump(record.to_json(), file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as exc:
-        with suppress(OSError):
-            fresh.unlink(missing_ok=True)
-        raise HomeUnusable(f"{path} cannot be written: {exc.strerror}; make room, or check its owner") from exc
+    kept.write(path, record.to_json())
     return path
 
 

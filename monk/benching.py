@@ -12,7 +12,7 @@ import shutil
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from monk.engine.fingerprint import sha256_of
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
 from monk.engine.machine import measured_available_bytes, physical_cores
+from monk.engine.model_use import told as settings_of
 from monk.engine.tuning import host, record
 from monk.plan.machines import measured as measured_machine
 from monk.plan.speed import Machine, Work
@@ -100,7 +101,7 @@ class Benching:
                 "parameters": file.num_parameters,
                 "weight_bytes": file.weight_bytes,
                 "train_context": file.train_context,
-                "settings": {k: v for k, v in asdict(self._run.model_use()).items() if v is not None},
+                "settings": settings_of(self._run.model_use()),
             },
             "base": {
                 "context": longest,
@@ -141,7 +142,7 @@ class Benching:
             facts = {
                 "model_sha256": self._sha256,
                 "build": host.build(),
-                "use": {k: v for k, v in asdict(self._run.model_use()).items() if v is not None},
+                "use": settings_of(self._run.model_use()),
                 "rotation_disabled": os.environ.get("LLAMA_ATTN_ROT_DISABLE", ""),
             }
             config = replace(self._config, memory_reserve_bytes=self._yard.config.memory_reserve_bytes)
@@ -164,8 +165,7 @@ class Benching:
             bound = point.tokens * machine.gflops * 1e9 / operations
             return {"predicted": round(point.tokens / seconds, 4), "bound": round(bound, 4)}
         seconds = work.step_seconds(machine, point.rows, middle)
-        read = work.shared_bytes + work.experts_met(point.rows) * work.expert_bytes
-        read += point.rows * middle * work.kv_bytes
+        read = work.read_bytes(point.rows) + point.rows * middle * work.kv_bytes
         return {
             "predicted": round(point.rows / seconds, 4),
             "bound": round(point.rows * machine.bandwidth / read, 4),

@@ -152,17 +152,14 @@ def assemble(
         logger.warning("a job was cut by a crash and goes on", extra={"job_id": job_id})
 
     calendar = Calendar.parse(settings.night, settings.night_days, settings.timezone)
-    engine = engine or EngineProcess(engine_config(settings))
+    config = engine_config(settings)
+    engine = engine or EngineProcess(config)
     library = Library(corpus_config(settings), database, model=embedding)
     kinds = Kinds(settings.home / "jobs")
     shelf = Shelf(settings.home / "adapters")
     scribe = Scribe(steps, settings.save_seconds, utc_now)
-    config = engine_config(settings)
-    check_model, reaches, template = (
-        ModelCheck(config.model_path),
-        Reaches(settings.home / "reach"),
-        _template_of(engine),
-    )
+    template = _template_of(engine)
+    check_model, reaches = ModelCheck(config.model_path), Reaches(settings.home / "reach")
     tools = Tools(
         steps=steps,
         events=events,
@@ -176,13 +173,13 @@ def assemble(
         room=Room(
             home=settings.home,
             shelf=shelf,
-            model=engine_config(settings).model_path,
+            model=config.model_path,
             reserve_bytes=settings.memory_reserve_bytes,
             save_seconds=settings.train_save_seconds,
             night_seconds=calendar.longest_seconds,
             now=utc_now,
         ),
-        yard=Yard(settings.home, engine_config(settings), _is_over(queue)),
+        yard=Yard(settings.home, config, _is_over(queue)),
         thinking=settings.thinking_share,
         reaches=reaches,
         plain=check_model.plain,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monk.doctor.finding import Finding, gib
+from monk.engine.topology import text_at
 from monk.settings import Settings
 
 if TYPE_CHECKING:
@@ -187,12 +188,12 @@ def governor(settings: Settings, root: Path = ROOT) -> Iterator[Finding]:
     if not folders:
         yield Finding("governor", "ok", "the clock is not this system's to set")
         return
-    governors = Counter(_text(folder / "scaling_governor") for folder in folders)
-    drivers = {_text(folder / "scaling_driver") for folder in folders}
+    governors = Counter(text_at(folder / "scaling_governor") for folder in folders)
+    drivers = {text_at(folder / "scaling_driver") for folder in folders}
     steered = bool(
         drivers & {"intel_pstate", "amd-pstate-epp"}
     )  # there "powersave" goes up with the load, as a hint says
-    hints = Counter(_text(folder / "energy_performance_preference") for folder in folders)
+    hints = Counter(text_at(folder / "energy_performance_preference") for folder in folders)
     if not steered and governors["powersave"]:
         text = f"powersave on {governors['powersave']} of {len(folders)} CPUs: they stay at their lowest clock"
         yield Finding("governor", "warn", text, GOVERNOR_COMMAND)
@@ -276,7 +277,7 @@ def _engine(settings: Settings) -> dict[str, Any] | None:
 
 def _meminfo(root: Path) -> dict[str, int]:
     """Bytes by name."""
-    rows = re.findall(r"^(\S+):\s+(\d+)", _text(root / "proc/meminfo"), re.M)
+    rows = re.findall(r"^(\S+):\s+(\d+)", text_at(root / "proc/meminfo"), re.M)
     return {name: int(kib) * 1024 for name, kib in rows}
 
 
@@ -299,12 +300,5 @@ def _whole_gib(num_bytes: int) -> int:
 
 
 def _number(path: Path) -> int:
-    text = _text(path)
+    text = text_at(path)
     return int(text) if text.isdigit() else 0
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace").strip()
-    except OSError:
-        return ""

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Literal
 
 from monk.engine.binding import Binding
-from monk.engine.topology import ROOT, shown
+from monk.engine.topology import ROOT, shown, text_at
 from monk.errors import SettingsInvalid
 
 HugePages = Literal["auto", "on", "off"]
@@ -53,7 +53,7 @@ EXCESS = 0.25  # a node may have so much more than its share
 
 def huge_mode(root: Path = ROOT) -> str:
     """To whom the kernel gives them: "always", "madvise", "never"; empty where it has none."""
-    told = _text(root / "sys/kernel/mm/transparent_hugepage/enabled")
+    told = text_at(root / "sys/kernel/mm/transparent_hugepage/enabled")
     chosen = re.search(r"\[(\w+)\]", told)
     return chosen[1] if chosen else ""
 
@@ -92,7 +92,7 @@ def forbid_huge_pages() -> None:
 
 def huge_bytes(pid: int | str = "self") -> int:
     """Of a process's own memory (not of files), what lies in huge pages."""
-    found = re.search(r"^AnonHugePages:\s+(\d+)", _text(Path(f"/proc/{pid}/smaps_rollup")), re.M)
+    found = re.search(r"^AnonHugePages:\s+(\d+)", text_at(Path(f"/proc/{pid}/smaps_rollup")), re.M)
     return int(found[1]) * 1024 if found else 0
 
 
@@ -116,12 +116,12 @@ def lock_limit_of(pid: int, root: Path = ROOT) -> int:
     """The same of another process, as it is."""
     if _may_lock_all(pid, root):
         return UNLIMITED
-    found = re.search(r"^Max locked memory\s+(\S+)", _text(root / f"proc/{pid}/limits"), re.M)
+    found = re.search(r"^Max locked memory\s+(\S+)", text_at(root / f"proc/{pid}/limits"), re.M)
     return int(found[1]) if found and found[1].isdigit() else UNLIMITED
 
 
 def _may_lock_all(pid: int | str, root: Path) -> bool:
-    found = re.search(r"^CapEff:\s+([0-9a-f]+)", _text(root / f"proc/{pid}/status"), re.M)
+    found = re.search(r"^CapEff:\s+([0-9a-f]+)", text_at(root / f"proc/{pid}/status"), re.M)
     return bool(found) and bool(int(found[1], 16) >> CAP_IPC_LOCK & 1)  # type: ignore[index]
 
 
@@ -139,7 +139,7 @@ def check_lock(needed_bytes: int, limit_bytes: int) -> None:
 
 def locked_bytes(pid: int | str = "self") -> int:
     """What a process has locked."""
-    found = re.search(r"^VmLck:\s+(\d+)", _text(Path(f"/proc/{pid}/status")), re.M)
+    found = re.search(r"^VmLck:\s+(\d+)", text_at(Path(f"/proc/{pid}/status")), re.M)
     return int(found[1]) * 1024 if found else 0
 
 
@@ -166,7 +166,7 @@ class Locker:
 
 def _own_ranges() -> list[tuple[int, int]]:
     """Addresses of this process's own writable memory (of no file), ascending."""
-    lines = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ 0\s*$", _text(Path("/proc/self/maps")), re.M)
+    lines = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) rw.p \S+ \S+ 0\s*$", text_at(Path("/proc/self/maps")), re.M)
     return [(int(first, 16), int(last, 16)) for first, last in lines]
 
 
@@ -262,10 +262,3 @@ def settle(parts: Sequence[Path], binding: Binding) -> None:
 
 def _size(num_bytes: int) -> str:
     return f"{num_bytes / (1 << 30):.1f} GiB" if num_bytes >= 1 << 30 else f"{num_bytes / (1 << 20):.1f} MiB"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

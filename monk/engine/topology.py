@@ -118,17 +118,17 @@ def this_machine() -> Topology:
 def read(root: Path = ROOT) -> Topology:
     """Linux, from the files below `root`."""
     folder = root / "sys/devices/system"
-    online = parse_cpus(_text(folder / "cpu/online")) or tuple(range(os.cpu_count() or 1))
+    online = parse_cpus(text_at(folder / "cpu/online")) or tuple(range(os.cpu_count() or 1))
     cores: set[Cpus] = set()
     caches: set[Cpus] = set()
     sockets: dict[str, list[int]] = {}
     for cpu in online:
         place = folder / f"cpu/cpu{cpu}"
         cores.add(_listed(place / "topology/thread_siblings_list") or (cpu,))
-        sockets.setdefault(_text(place / "topology/physical_package_id"), []).append(cpu)
+        sockets.setdefault(text_at(place / "topology/physical_package_id"), []).append(cpu)
         caches.add(_last_cache(place / "cache"))
     nodes = _nodes(folder / "node")
-    fast = parse_cpus(_text(root / "sys/devices/cpu_core/cpus"))  # there only where cores differ
+    fast = parse_cpus(text_at(root / "sys/devices/cpu_core/cpus"))  # there only where cores differ
     return Topology(
         cores=tuple(sorted(cores)),
         sockets=tuple(sorted(tuple(cpus) for cpus in sockets.values())),
@@ -141,7 +141,7 @@ def read(root: Path = ROOT) -> Topology:
 def _last_cache(folder: Path) -> Cpus:
     """CPUs that share the level-3 cache; empty where there is none."""
     for place in sorted(folder.glob("index[0-9]*"), reverse=True):
-        if _text(place / "level") == "3":
+        if text_at(place / "level") == "3":
             return _listed(place / "shared_cpu_list")
     return ()
 
@@ -153,19 +153,19 @@ def _nodes(folder: Path) -> tuple[Node, ...]:
 
 def _node(place: Path, number: int) -> Node:
     memory = {}
-    for line in _text(place / "meminfo").splitlines():
+    for line in text_at(place / "meminfo").splitlines():
         words = line.split()  # Node 0 MemTotal: 791829504 kB
         if len(words) >= 4:
             memory[words[2].rstrip(":")] = int(words[3]) * 1024
     free = sum(memory.get(name, 0) for name in ("MemFree", "Active(file)", "Inactive(file)"))
-    distances = tuple(int(word) for word in _text(place / "distance").split())
+    distances = tuple(int(word) for word in text_at(place / "distance").split())
     return Node(number, _listed(place / "cpulist"), memory.get("MemTotal", 0), free, distances)
 
 
 def _only_node(root: Path, cpus: Cpus) -> Node:
     """Of a machine with one, or a kernel that knows none: all that /proc tells, for what was plugged in later is missing
     from the node's own figures."""
-    memory = dict(re.findall(r"^(\w+):\s+(\d+)", _text(root / "proc/meminfo"), re.M))
+    memory = dict(re.findall(r"^(\w+):\s+(\d+)", text_at(root / "proc/meminfo"), re.M))
     total, free = (int(memory.get(name, 0)) * 1024 for name in ("MemTotal", "MemAvailable"))
     return Node(0, cpus, total, free, (10,))
 
@@ -200,7 +200,8 @@ def of_sysctl(text: str) -> Topology:
     )
 
 
-def _text(path: Path) -> str:
+def text_at(path: Path) -> str:
+    """What the system tells there, without the white space around it; empty where there is nothing."""
     try:
         return path.read_text(errors="replace").strip()
     except OSError:
@@ -208,7 +209,7 @@ def _text(path: Path) -> str:
 
 
 def _listed(path: Path) -> Cpus:
-    return parse_cpus(_text(path))
+    return parse_cpus(text_at(path))
 
 
 def _count(number: int, name: str) -> str:

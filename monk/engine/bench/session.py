@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from monk.engine import wire
 from monk.engine.bench.point import Point
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
+from monk.engine.model_use import told as settings_of
 from monk.engine.spawned import Spawned
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Session:
         """`folder`: where KV of long beginnings is kept; `facts`: what of model and build is in its names."""
         self._first = {
             "config": config.to_json(),
-            "use": {name: value for name, value in asdict(use).items() if value is not None},
+            "use": settings_of(use),
             "folder": None if folder is None else str(folder),
             "facts": facts,
         }

@@ -30,8 +30,9 @@ EXTRA_SLOTS_ROOM = 2  # part of the memory that is enough for them, or they are 
 DESIRED_CONTEXT = 32768  # when it chooses itself, it gives up slots before going below this
 LEAST_CONTEXT = 2048  # and refuses before going below this
 # interpreter and libraries, and for each word of the vocabulary: engine processes with 259 and with 49,152 words had 56 and
-# 79 MiB beside weights, KV and buffers (2026-11-26)
-PROCESS_BYTES = 56 << 20
+# 79 MiB beside weights, KV and buffers where the names of a library are links to one file, 6 MiB more where an installation
+# unpacked them as copies (2026-11-26)
+PROCESS_BYTES = 60 << 20
 WORD_BYTES = 500
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
 IN_PLACE = (SCRATCH,)  # of a single slot

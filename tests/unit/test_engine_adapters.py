@@ -98,7 +98,8 @@ def test_hostile_adapters_do_no_harm_to_the_running_engine(tmp_path: Path) -> No
     good = shelved(shelf, "good", random_lora(base.path, 1, size=0.003), base.path)
     cut = AdapterUse(str(tmp_path / "cut.gguf"), "1" * 64)
     Path(cut.path).write_bytes(Path(good.path).read_bytes()[:-1000])
-    engine = EngineProcess(EngineConfig(base.path, context=512, slots=2, threads=1))
+    # guesses change the shape of a batch by what is measured, and with it which of two equally likely words wins
+    engine = EngineProcess(EngineConfig(base.path, context=512, slots=2, threads=1, speculation="off"))
     try:
         prompt = tuple(engine.tokenize([Segment("The monk closes the book, and", False)]))
 

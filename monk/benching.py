@@ -30,7 +30,7 @@ from monk.engine.config import EngineConfig
 from monk.engine.fingerprint import sha256_of
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
-from monk.engine.machine import measured_available_bytes, physical_cores
+from monk.engine.machine import measured_available_bytes, physical_cores, ram_bytes
 from monk.engine.model_use import told as settings_of
 from monk.engine.tuning import host, record
 from monk.plan.machines import measured as measured_machine
@@ -92,7 +92,7 @@ class Benching:
         facts = host.host()
         energy = Energy()
         told = {
-            "host": {**facts, "kernel": platform.release(), "memory_bytes": _memory_bytes()},
+            "host": {**facts, "kernel": platform.release(), "memory_bytes": ram_bytes()},
             "build": host.build(),
             "model": {
                 "name": config.name or file.path.name,
@@ -206,16 +206,13 @@ class Benching:
 
     @cached_property
     def _config(self) -> EngineConfig:
-        """As the engine runs: what was tuned fills the gaps."""
+        """As the engine runs for this job: what was tuned fills the gaps."""
         config = self._yard.config
         found = record.find(config, self._sha256)
-        return config if found is None else record.fill(config, found.values)
+        filled = config if found is None else record.fill(config, found.values)
+        return filled.under(self._run.model_use())
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
     names = ("test", "tokens", "rows", "depth", "flash", "type_k", "type_v", "threads", "tokens_per_second", "refused")
     return {name: row[name] for name in names if name in row}
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

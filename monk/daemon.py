@@ -159,7 +159,7 @@ def assemble(
     shelf = Shelf(settings.home / "adapters")
     scribe = Scribe(steps, settings.save_seconds, utc_now)
     template = _template_of(engine)
-    check_model, reaches = ModelCheck(config.model_path), Reaches(settings.home / "reach")
+    check_model, reaches = ModelCheck(config), Reaches(settings.home / "reach")
     tools = Tools(
         steps=steps,
         events=events,

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from monk.engine.binding import THREADS, check_settings
 from monk.engine.client import ModelUse
-from monk.engine.model_use import check_ranges
+from monk.engine.model_use import CHOICES, check_ranges
 from monk.errors import MonkError, SettingsInvalid
 
 PREFIX = "MONK_"
@@ -265,7 +265,8 @@ class Settings(BaseSettings):
     @property
     def model_use(self) -> ModelUse:
         """What the model runs with where a job says nothing."""
-        return ModelUse(**{field.name: getattr(self, field.name) or None for field in fields(ModelUse)})
+        named = [field.name for field in fields(ModelUse) if field.name not in CHOICES]
+        return ModelUse(**{name: getattr(self, name) or None for name in named})
 
     @property
     def corpus_folder(self) -> Path:

@@ -45,17 +45,13 @@ class House:
         speculates: bool = False,
         in_place: bool = False,
     ) -> None:
-        self.model = SumModel(slots, can_trim, chunk, fork_cells, in_place)
+        self.model = SumModel(slots, can_trim, chunk, fork_cells, in_place, stream_bytes)
         self.heard: dict[str, list[Message | MonkError]] = {}
         config = RunnerConfig(
             4096,
-            chunk,
-            weight_bytes=1000,
-            stream_bytes=stream_bytes,
             block_tokens=BLOCK,
             flush_seconds=0,
             speculates=speculates,
-            in_place=in_place,
             own=OwnSettings(num_experts=8, experts=2),
         )
         archive = None if store is None else Archive(store, bytes(32), BLOCK)

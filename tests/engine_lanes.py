@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from monk.engine.client import AS_ITS_FILE_SAYS, AdapterUse, ModelUse, ThoughtRequest
 from monk.engine.frames import Image
+from monk.engine.memory import Layout
 from monk.engine.native import NO_ROOM, LaneKind, Phase, Run
 from monk.engine.sequence import Guard
 from monk.errors import AdapterUnusable
@@ -108,13 +109,22 @@ class SumModel:
     context = 4096
 
     def __init__(
-        self, slots: int, can_trim: bool = True, chunk: int = 16, fork_cells: int = 0, in_place: bool = False
+        self,
+        slots: int,
+        can_trim: bool = True,
+        chunk: int = 16,
+        fork_cells: int = 0,
+        in_place: bool = False,
+        stream_bytes: int = 1,
     ) -> None:
         self.can_trim = can_trim
         self.says: Callable[[list[int]], int] = next_token
         self.codes: list[int] = []
         self.computed = 0
         self._slots, self._chunk, self._in_place = slots, chunk, in_place
+        self.layout = Layout(chunk, weight_bytes=1000, stream_bytes=stream_bytes, in_place=in_place)
+        self._shape = slots, self.layout
+        self.shapes: dict[ModelUse, tuple[int, Layout]] = {}  # slots and layout, where not as at first
         self.streams = self._open_streams()
         self.fork_size = (fork_cells, 8 if fork_cells else 0)
         self.lanes: dict[str, SumLane] = {"stream": self.streams}
@@ -141,6 +151,7 @@ class SumModel:
             lane.held = []  # whoever looks into a closed context fails
         self.use = use
         self.used.append(use)
+        self._slots, self.layout = self.shapes.get(use, self._shape)
         self.streams = self._open_streams()
         self.lanes = {"stream": self.streams}
 

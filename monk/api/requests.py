@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from db.queue import NewJob
 from jobs.registry import Kinds
 from monk.api.errors import checked
 from monk.api.moments import Moment, iso
 from monk.api.wire import decode, load
+from monk.engine.binding import THREADS
 from monk.engine.client import ModelUse
 from monk.engine.model_use import check_ranges
 from monk.errors import InvalidInput, NotFound
@@ -40,6 +41,9 @@ class Budget(BaseModel):
     thinking: Annotated[float, Field(ge=0, le=2**31, allow_inf_nan=False)] | None = None
 
 
+OF_ALL_JOBS = {"context", "slots", "ubatch", "speculation", "mlock", "mmap", "huge_pages", "numa", "cpus", *THREADS}
+
+
 class ModelSettings(BaseModel):
     """How the model is to run for a job, where not as it does for the house. Ranges: `monk/engine/model_use.py`."""
 
@@ -50,6 +54,17 @@ class ModelSettings(BaseModel):
     rope_freq_scale: float | None = None
     yarn_factor: float | None = None
     yarn_original_context: int | None = None
+    kv_type_k: str | None = None
+    kv_type_v: str | None = None
+    flash_attention: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_one_job(cls, values: Any) -> Any:
+        """Refuse what is set once for the whole process, and say where."""
+        for name in sorted(values.keys() & OF_ALL_JOBS) if isinstance(values, dict) else ():
+            raise ValueError(f"{name} holds for the loaded model and so for all jobs; set it in monk.toml")
+        return values
 
 
 class JobRequest(BaseModel):

@@ -66,6 +66,9 @@ def submit(
     yarn_original_context: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens the model was trained for before YaRN.")
     ] = None,
+    kv_type_k: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the stored keys: q8_0, f16.")] = None,
+    kv_type_v: Annotated[str | None, typer.Option(metavar="TYPE", help="Type of the stored values.")] = None,
+    flash_attention: Annotated[str | None, typer.Option(metavar="on|off", help="Flash attention.")] = None,
     seed: Annotated[int | None, typer.Option(metavar="N", help="The same seed gives the same answer.")] = None,
     key: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Idempotency key: submitting it again gives the same job.")
@@ -97,6 +100,9 @@ def submit(
         rope_freq_scale=rope_freq_scale,
         yarn_factor=yarn_factor,
         yarn_original_context=yarn_original_context,
+        kv_type_k=kv_type_k,
+        kv_type_v=kv_type_v,
+        flash_attention=flash_attention,
     )
     job = _given(
         kind=kind,

@@ -7,6 +7,7 @@ from typing import Any
 
 from monk.cli.moments import shown
 from monk.cli.terminal import one_line
+from monk.engine.model_use import said
 
 SUMMARY_CHARACTERS = 200
 JOB_HEADERS = ("id", "state", "kind", "created", "asked")
@@ -48,7 +49,7 @@ def job_facts(job: dict[str, Any]) -> list[tuple[str, str]]:
         ("asked", summary(job)),
         ("tags", ", ".join(job.get("tags") or [])),
         ("adapter", str(job.get("adapter") or "")),
-        ("model", ", ".join(f"{name} {value:g}" for name, value in (job.get("model") or {}).items())),
+        ("model", said(job.get("model") or {})),
         ("budget", _budget(job)),
         ("priority", str(job["priority"]) if job.get("priority") else ""),
         ("created", shown(job.get("created_at"))),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def model_file(settings: Settings) -> Iterator[Finding]:
     """It is a whole GGUF language model that can run with these settings, and what it says of itself."""
     from monk.engine.gguf_file import read
-    from monk.engine.model_use import OwnSettings, check, told
+    from monk.engine.model_use import OwnSettings, check, said, told
 
     config = _config(settings)
     model = read(config.model_path)
@@ -26,7 +26,7 @@ def model_file(settings: Settings) -> Iterator[Finding]:
         "ok",
         f"{config.name or config.model_path}: {model.architecture}, {model.num_parameters / 1e9:.2f} billion parameters, "
         f"{gib(model.weight_bytes)}, trained for {model.train_context} tokens"
-        + "".join(f", {name} {value:g}" for name, value in told(config.model_use).items()),
+        + (f", {said(config.model_use)}" if told(config.model_use) else ""),
     )
     if model.chat_template is None:
         yield Finding("model", "warn", "the file has no chat template; a plain one is used", "prefer an instruct model")

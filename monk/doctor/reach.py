@@ -17,7 +17,7 @@ def reach(settings: Settings) -> Iterator[Finding]:
     from monk.reach.record import Reaches
 
     config = engine_config(settings)
-    known = HouseReach(config, Reaches(settings.home / "reach"), ModelCheck(config.model_path), None)()
+    known = HouseReach(config, Reaches(settings.home / "reach"), ModelCheck(config), None)()
     if known is None:
         yield Finding("reach", "ok", f"never measured how long a prompt the model finds things in; `{HOW}` does")
         return

@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -163,7 +163,7 @@ class Child:
 
     def _load(self, config: EngineConfig) -> None:
         file = gguf_file.read(config.model_path)
-        own, house = OwnSettings.of(file), _house(file, config)
+        house = _house(file, config)
         plan = memory.fit(file, config)
         config = bound(config, plan)
         take_place(config, file, plan)
@@ -176,6 +176,9 @@ class Child:
             config = fill(config, record.values)
         config = within(config)
         plan = memory.fit(file, config)
+        config = replace(
+            config, flash_attention="on" if plan.flash_attention else "off"
+        )  # for thoughts that want another
         from monk.engine.archive import open_archive
         from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
         from monk.engine.runner import Runner, RunnerConfig
@@ -186,20 +189,19 @@ class Child:
         self._card = make_card(file, config, plan, sha256, self._model, tuning)
         settings = RunnerConfig(
             context=self._card.context,
-            chunk=plan.ubatch,
-            weight_bytes=plan.weight_bytes,
-            stream_bytes=plan.stream_bytes,
-            kv_bytes_per_token=plan.kv_bytes_per_token,
             block_tokens=config.kv_block_tokens,
             prefill_slice_seconds=config.prefill_slice_seconds,
             decode_share=config.decode_share,
             flush_seconds=config.flush_seconds,
             share_prefixes=config.share_prefixes,
-            in_place=plan.in_place,
             speculates=config.speculation == "auto",
-            flash_attention=plan.flash_attention,
             **prices(record),
-            own=own,
+            own=replace(
+                OwnSettings.of(file),
+                kv_type_k=config.kv_type_k,
+                kv_type_v=config.kv_type_v,
+                flash_attention=config.flash_attention,
+            ),
             house=house,
         )
         self._archive = open_archive(file, config, plan, sha256)

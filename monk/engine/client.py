@@ -85,6 +85,9 @@ class ModelUse:
     rope_freq_scale: float | None = None  # of positions: 0.5 makes twice as many fit
     yarn_factor: float | None = None  # the same by YaRN: 2 makes twice as many fit
     yarn_original_context: int | None = None  # tokens it was trained for before that
+    kv_type_k: str | None = None  # what KV is stored as, and how it is attended to; the house's are in `EngineConfig`
+    kv_type_v: str | None = None
+    flash_attention: str | None = None  # "on" or "off"
 
 
 AS_ITS_FILE_SAYS = ModelUse()

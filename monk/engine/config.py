@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from monk.engine.binding import THREADS, Binding, Numa, check_settings
 from monk.engine.client import AS_ITS_FILE_SAYS, ModelUse
-from monk.engine.model_use import check_ranges
+from monk.engine.model_use import CHOICES, QUANTISED_KV, FlashAttention, KvType, check_ranges
 from monk.engine.pages import HugePages
 from monk.errors import InvalidInput, SettingsInvalid
 
-FlashAttention = Literal["auto", "on", "off"]
-KvType = Literal["f32", "f16", "bf16", "q8_0"]
 Speculation = Literal["auto", "off"]
 
 MAX_SLOTS = 256  # llama.cpp refuses more sequences than this
-QUANTISED_KV: frozenset[str] = frozenset({"q8_0"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +139,14 @@ class EngineConfig:
             raise SettingsInvalid(exc.message, param=exc.param) from exc
         if self.model_sha256 is not None and not _is_sha256(self.model_sha256):
             raise SettingsInvalid("model_sha256 must be 64 hexadecimal digits", param="model_sha256")
+
+    def under(self, use: ModelUse) -> EngineConfig:
+        """As the house would have to be set for a thought that wants `use` to run so. Values that are quantised bring flash
+        attention with them. Raises SettingsInvalid."""
+        wanted: dict[str, Any] = {name: value for name in CHOICES if (value := getattr(use, name)) is not None}
+        if wanted.get("kv_type_v") in QUANTISED_KV:
+            wanted.setdefault("flash_attention", "on")
+        return replace(self, model_use=replace(use, **dict.fromkeys(CHOICES)), **wanted)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, read back by `from_json` in the child."""

@@ -41,30 +41,17 @@ class RunnerConfig:
     """The engine's settings after all choices were made."""
 
     context: int
-    chunk: int
-    weight_bytes: int
-    stream_bytes: int
-    kv_bytes_per_token: int = 1
     block_tokens: int = 1024  # a prompt that misses at least this many tokens is computed in the prefill lane
     prefill_slice_seconds: float = 1.0
     decode_share: float = 0.25
     flush_seconds: float = 0.1
     share_prefixes: bool = True
-    in_place: bool = (
-        False  # the only slot's lane has a scratch sequence: long prompts are computed where they are needed
-    )
     speculates: bool = False  # guesses tokens, where that pays and the model's memory can be cut back
-    flash_attention: bool = False  # with it a fork lane is no faster than streams
     own: OwnSettings = DENSE
     house: ModelUse = AS_ITS_FILE_SAYS  # what the model runs with where a thought says nothing
 
     cell_ratio: float = CELL_RATIO  # as measured, like the next one, if it was
     copy_bytes_per_second: float = COPY_BYTES_PER_SECOND
-
-    @property
-    def prices(self) -> Prices:
-        """Weights count as many cells of KV as are as many bytes."""
-        return Prices(self.weight_bytes / self.kv_bytes_per_token, self.cell_ratio)
 
 
 class Lanes:
@@ -97,23 +84,25 @@ class Lanes:
     def _open_halls(self) -> None:
         """Over the model's contexts as they are now."""
         model, config, rest = self._model, self._config, (self._scheduler, self._voice, self._counters)
+        self._layout = layout = model.layout
+        self._scheduler.chunk = layout.chunk
         facts = StreamFacts(
             model.can_trim,
-            config.weight_bytes,
-            config.stream_bytes,
+            layout.weight_bytes,
+            layout.stream_bytes,
             config.share_prefixes,
             config.copy_bytes_per_second,
         )
         self._lane = model.streams
-        guessing = self._guessing_in(self._lane, streams=not config.in_place)
-        slots = range(1) if config.in_place else range(self._lane.num_sequences)
+        guessing = self._guessing_in(self._lane, streams=not layout.in_place)
+        slots = range(1) if layout.in_place else range(self._lane.num_sequences)
         self._streams = Streams(self._lane, slots, facts, *rest, guessing, self._send_to_study)
-        self._study = Study(self._open_study, self._archive, self._streams, *rest, config.in_place)
+        self._study = Study(self._open_study, self._archive, self._streams, *rest, layout.in_place)
         self._forks: Forks | None = None
-        self._may_fork = model.can_trim and config.share_prefixes and not config.flash_attention and not config.in_place
+        self._may_fork = model.can_trim and config.share_prefixes and not layout.flash_attention and not layout.in_place
 
     def _open_study(self) -> Lane | None:
-        return self._model.streams if self._config.in_place else self._model.open_lane("prefill")
+        return self._model.streams if self._layout.in_place else self._model.open_lane("prefill")
 
     def _at_home(self) -> None:
         """The model is bare, and runs as it does for the house."""
@@ -290,7 +279,12 @@ class Lanes:
     def _best_group(self, candidates: list[Sequence]) -> Group | None:
         cells, members = self._model.fork_size
         rows = [Candidate(item.row, item.remaining) for item in candidates]
-        return best_group(rows, cells, members, self._config.prices)
+        return best_group(rows, cells, members, self._prices)
+
+    @property
+    def _prices(self) -> Prices:
+        """Weights count as many cells of KV as are as many bytes."""
+        return Prices(self._layout.weight_bytes / self._layout.kv_bytes_per_token, self._config.cell_ratio)
 
     def _open_forks(self) -> bool:
         """Have both lanes ready; if that fails once, it is not tried again."""
@@ -304,7 +298,7 @@ class Lanes:
                     self._counters,
                     self._guessing_in(lane, streams=False),
                     self._config.block_tokens,
-                    self._config.prices,
+                    self._prices,
                     self._send_back,
                 )
         self._may_fork = self._forks is not None

@@ -23,9 +23,9 @@ from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
 from monk.engine.grammar import check_grammar
 from monk.engine.lane import LlamaLane, open_context
-from monk.engine.machine import measured_available_bytes
-from monk.engine.memory import Plan
-from monk.engine.model_use import extra_expert_bytes
+from monk.engine.machine import held_bytes, measured_available_bytes
+from monk.engine.memory import Layout, Plan, fit_again
+from monk.engine.model_use import said
 from monk.engine.native import LaneKind
 from monk.engine.pages import LOCK_REMEDY, Locker
 from monk.engine.wardrobe import Wardrobe
@@ -71,12 +71,14 @@ class LlamaModel:
         file: GgufFile | None = None,
         house: ModelUse = AS_ITS_FILE_SAYS,
     ) -> None:
-        """`file`: its header, without which only rope settings can be changed. `house`: what the model runs with, checked."""
+        """`file`: its header, without which only rope settings can be changed. `house`: what the model runs with by `config`,
+        checked."""
         C.llama_log_set(_on_log, ctypes.c_void_p(0))
         if config.binding is not None and config.binding.native != "off":
             C.llama_numa_init(NUMA[config.binding.native])
         C.llama_backend_init()
         self._config, self._plan, self._file, self._house = config, plan, file, house
+        self._as_in_house = config, plan
         self._on_progress = on_progress
         self._closed = False
         self._lanes: list[LlamaLane] = []
@@ -93,8 +95,6 @@ class LlamaModel:
         self.adds_bos = bool(C.llama_vocab_get_add_bos(self._vocab))
         self.context = min(plan.context, self.streams.num_cells)
         self.can_trim = not self._cannot_trim(plan)
-        fork = plan.lanes.get("fork")
-        self.fork_size = (fork.cells, fork.sequences - 1) if fork is not None else (0, 0)
 
     # --- loading
 
@@ -104,9 +104,10 @@ class LlamaModel:
             return
         self._close_lanes()
         self._use = None
-        if self._model is None or use.experts != self._experts:
+        if use.experts != self._experts:
             self._free_model()  # before the other one comes: two may not fit
-            self._check_memory(use)
+        self._config, self._plan = self._planned(use)
+        if self._model is None:
             self._model = self._load(use.experts)
             self._experts = use.experts
             self._wardrobe = Wardrobe(self._model, last_log_lines)
@@ -158,20 +159,16 @@ class LlamaModel:
             raise ModelUnusable(f"{self._config.model_path} cannot be loaded: {last_log_lines()}")
         return model
 
-    def _check_memory(self, use: ModelUse) -> None:
-        """More experts than the plan was made for need more room for each token of a batch. Raises MemoryTooSmall."""
-        if self._file is None or self._house == use:
-            return
-        rows = sum(lane.batch for lane in self._plan.lanes.values())
-        extra = extra_expert_bytes(self._file, use.experts, rows)
-        needed, available = self._plan.total_bytes + extra, measured_available_bytes()
-        if extra and needed > available - self._config.memory_reserve_bytes:
-            raise MemoryTooSmall(
-                f"{use.experts} experts need {needed / 2**30:.2f} GiB with the model, {available / 2**30:.2f} GiB are free "
-                f"and {self._config.memory_reserve_bytes / 2**30:.2f} are reserved; use fewer experts or a smaller ubatch",
-                needed_bytes=needed,
-                available_bytes=available,
-            )
+    def _planned(self, use: ModelUse) -> tuple[EngineConfig, Plan]:
+        """Other KV types, another attention and more experts need other room. Raises MemoryTooSmall."""
+        config, plan = self._as_in_house
+        if self._file is None or use == self._house:
+            return config, plan
+        config = config.under(use)
+        try:
+            return config, fit_again(self._file, config, plan, measured_available_bytes() + held_bytes())
+        except MemoryTooSmall as exc:
+            raise MemoryTooSmall(f"with {said(use)}: {exc.message}", param="model", **exc.facts) from exc
 
     def _open_streams(self) -> LlamaLane:
         lane = self.open_lane("stream")
@@ -210,6 +207,15 @@ class LlamaModel:
             self._run_with(self._house)
             self._wardrobe.wear((), self._lanes)
             raise
+
+    @property
+    def layout(self) -> Layout:
+        return self._plan.layout
+
+    @property
+    def fork_size(self) -> tuple[int, int]:
+        fork = self._plan.lanes.get("fork")
+        return (fork.cells, fork.sequences - 1) if fork is not None else (0, 0)
 
     def _cannot_trim(self, plan: Plan) -> bool:
         recurrent = C.llama_model_is_recurrent(self._model) or C.llama_model_is_hybrid(self._model)

@@ -20,6 +20,27 @@ def measured_available_bytes() -> int:
     return min(_mem_available(), _cgroup_available())
 
 
+def whole_bytes() -> int:
+    """All the memory this process may ever have: the machine's, or a cgroup's limit."""
+    limit = cgroup_limit()
+    return min(ram_bytes(), UNBOUNDED if limit is None else limit[0])
+
+
+def ram_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def held_bytes() -> int:
+    """What this process has taken of memory and would not be counted as available: all but unlocked pages of files."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:  # macOS
+        import psutil
+
+        return int(psutil.Process().memory_info().rss)
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmLck:")))
+
+
 def _mem_available() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()

@@ -14,7 +14,7 @@ tests.bench.plan_bench`, 2026-11-26).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from monk.engine.config import EngineConfig
@@ -37,6 +37,20 @@ WORD_BYTES = 500
 LANE_CHOICES: tuple[tuple[str, ...], ...] = (("prefill", "fork"), ("prefill",))  # beside the streams, richest first
 IN_PLACE = (SCRATCH,)  # of a single slot
 BLOCKS_IN_FLIGHT = 4  # one that is read or made, two queued and one being written (kv_store.py)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What of a plan the engine loop goes by; another one where KV is stored or attended to otherwise."""
+
+    chunk: int  # most tokens of a prefill step
+    weight_bytes: int
+    stream_bytes: int  # KV of one slot
+    kv_bytes_per_token: int = 1
+    in_place: bool = (
+        False  # the only slot's lane has a scratch sequence: long prompts are computed where they are needed
+    )
+    flash_attention: bool = False  # with it a fork lane is no faster than streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +95,11 @@ class Plan:
         """KV of one slot."""
         return self.kv_bytes // self.slots
 
+    @property
+    def layout(self) -> Layout:
+        streams = self.weight_bytes, self.stream_bytes, self.kv_bytes_per_token
+        return Layout(self.ubatch, *streams, self.in_place, self.flash_attention)
+
     def facts(self) -> dict[str, Any]:
         return {**asdict(self), "total_bytes": self.total_bytes}
 
@@ -105,6 +124,18 @@ def fit(model: GgufFile, config: EngineConfig, available_bytes: int | None = Non
             if plan.total_bytes <= room:
                 return plan
     return _best_below_desire(model, config, available)
+
+
+def fit_again(model: GgufFile, config: EngineConfig, plan: Plan, available_bytes: int) -> Plan:
+    """The plan when a model that was opened by `plan` is to run by other settings: contexts as long, and as many slots as fit,
+    up to those there were. `available_bytes`: with what the process holds already. Raises MemoryTooSmall with figures."""
+    room = available_bytes - config.memory_reserve_bytes
+    config = replace(config, context=plan.context, slots=0, most_slots=plan.slots)
+    for slots, lanes in _choices(model, config):
+        found = _plan(model, config, slots, plan.context, lanes)
+        if found.total_bytes <= max(room, plan.total_bytes):
+            return found
+    raise _refusal(model, config, 1, room)
 
 
 def _choices(model: GgufFile, config: EngineConfig) -> list[tuple[int, tuple[str, ...]]]:

@@ -1,7 +1,8 @@
 """Settings a model runs with, against what its file says: which are possible, which mean the same, which win.
 
-llama.cpp aborts the process on an expert count it does not like and takes any rope setting without a word, so both are
-checked here, before a thought or a setting comes near it. Arithmetic over plain values.
+llama.cpp aborts the process on an expert count it does not like, takes any rope setting without a word, and opens no
+context when KV types and attention do not go together, so all are checked here, before a thought or a setting comes near
+it. Arithmetic over plain values.
 
     job ──over──▶ house (monk.toml) ──over──▶ the model's file
 """
@@ -9,13 +10,18 @@ checked here, before a thought or a setting comes near it. Arithmetic over plain
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 from monk.engine.client import ModelUse
 from monk.engine.gguf_file import GgufFile
 from monk.errors import InvalidInput
 
+FlashAttention = Literal["auto", "on", "off"]
+KvType = Literal["f32", "f16", "bf16", "q8_0"]
+QUANTISED_KV: frozenset[str] = frozenset({"q8_0"})
+QUANTISED_BLOCK = 32  # values that are stored together
 RANGES: dict[str, tuple[float, float]] = {
     "experts": (1, 4096),
     "rope_freq_base": (1.0, 1e12),
@@ -23,23 +29,34 @@ RANGES: dict[str, tuple[float, float]] = {
     "yarn_factor": (1.0, 1024.0),
     "yarn_original_context": (64, 1 << 24),
 }
+CHOICES: dict[str, tuple[str, ...]] = {
+    "kv_type_k": get_args(KvType),
+    "kv_type_v": get_args(KvType),
+    "flash_attention": ("on", "off"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class OwnSettings:
-    """What a model's file says. The defaults are those of a dense model."""
+    """What a model runs with when nobody says otherwise. The defaults are those of a dense model and of the house."""
 
     num_experts: int = 0
     experts: int = 0  # used for each token
     rope_freq_base: float = 10000.0
     is_scaled: bool = False  # the file brings a rope scaling of its own
+    key_length: int = 128  # values of a head
+    value_length: int = 128
+    kv_type_k: KvType = "f16"  # from here on: the house's, which the file knows nothing of
+    kv_type_v: KvType = "f16"
+    flash_attention: FlashAttention = "auto"  # not decided yet
 
     @classmethod
     def of(cls, file: GgufFile) -> OwnSettings:
         rope = f"{file.architecture}.rope"
         scaled = any(file.metadata.get(f"{rope}.{key}") for key in ("scaling.factor", "scaling.type", "scale_linear"))
         base = file.metadata.get(f"{rope}.freq_base", 10000.0)
-        return cls(file.num_experts, file.number("expert_used_count"), float(base), scaled)
+        experts = file.num_experts, file.number("expert_used_count")
+        return cls(*experts, float(base), scaled, file.key_length, file.value_length)
 
 
 DENSE = OwnSettings()
@@ -50,9 +67,22 @@ def told(use: ModelUse) -> dict[str, Any]:
     return {name: value for name, value in asdict(use).items() if value is not None}
 
 
+def said(use: ModelUse | Mapping[str, Any]) -> str:
+    """The same for people."""
+    values = told(use) if isinstance(use, ModelUse) else use
+    return ", ".join(
+        f"{name} {value if isinstance(value, str) else format(value, 'g')}" for name, value in values.items()
+    )
+
+
 def check_ranges(use: ModelUse) -> None:
     """What can be said without the model's file. Raises InvalidInput with name, value and way out."""
     for name, value in told(use).items():
+        if name in CHOICES:
+            if value not in CHOICES[name]:
+                known = ", ".join(CHOICES[name])
+                raise InvalidInput(f"{name} is {value!r}; use one of {known}", param=f"model.{name}")
+            continue
         low, high = RANGES[name]
         if not math.isfinite(value) or not low <= value <= high:
             raise InvalidInput(f"{name} is {value:g}; it must be from {low:g} to {high:g}", param=f"model.{name}")
@@ -70,6 +100,7 @@ def check_ranges(use: ModelUse) -> None:
 def check(use: ModelUse, own: OwnSettings) -> None:
     """Raises InvalidInput for what this model cannot run with."""
     check_ranges(use)
+    _check_kv(use, own)
     if use.experts is None:
         return
     if not own.num_experts:
@@ -81,6 +112,22 @@ def check(use: ModelUse, own: OwnSettings) -> None:
             f"experts is {use.experts}; this model has {own.num_experts} and uses {own.experts} by itself, so give 1 to "
             f"{own.num_experts}",
             param="model.experts",
+        )
+
+
+def _check_kv(use: ModelUse, own: OwnSettings) -> None:
+    for name, length in (("kv_type_k", own.key_length), ("kv_type_v", own.value_length)):
+        if getattr(use, name) in QUANTISED_KV and length % QUANTISED_BLOCK:
+            raise InvalidInput(
+                f"{name} is {getattr(use, name)}, which stores {QUANTISED_BLOCK} values together, and this model's heads "
+                f"have {length}; use f16",
+                param=f"model.{name}",
+            )
+    values = use.kv_type_v or own.kv_type_v
+    if use.flash_attention == "off" and values in QUANTISED_KV:
+        raise InvalidInput(
+            f"flash_attention is off, and values stored as {values} need it; set flash_attention to on, or kv_type_v to f16",
+            param="model.flash_attention",
         )
 
 
@@ -101,14 +148,20 @@ def settled(wanted: ModelUse, house: ModelUse, own: OwnSettings) -> ModelUse:
 
 
 def plain(use: ModelUse, own: OwnSettings) -> ModelUse:
-    """Without what the file says anyway."""
+    """Without what the file and the house say anyway; with the attention that the type of the values needs."""
     if use.experts == own.experts:
         use = replace(use, experts=None)
     if use.rope_freq_base == own.rope_freq_base:
         use = replace(use, rope_freq_base=None)
     if not own.is_scaled and use.rope_freq_scale == 1.0:
         use = replace(use, rope_freq_scale=None)
-    return use
+    flash = use.flash_attention or ("on" if use.kv_type_v in QUANTISED_KV else None)
+    return replace(
+        use,
+        kv_type_k=None if use.kv_type_k == own.kv_type_k else use.kv_type_k,
+        kv_type_v=None if use.kv_type_v == own.kv_type_v else use.kv_type_v,
+        flash_attention=None if flash == own.flash_attention else flash,
+    )
 
 
 def extra_expert_bytes(file: GgufFile, experts: int | None, rows: int) -> int:

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from monk.engine.client import AdapterUse, ModelUse, ThoughtRequest
 from monk.engine.frames import Image
+from monk.engine.memory import Layout
 from monk.engine.sequence import Guard, Tokens
 
 DONE, NO_ROOM, ABORTED = 0, 1, 2  # llama_decode's codes; below zero: the batch was refused
@@ -94,10 +95,19 @@ class Model(Protocol):
     vocab_size: int
     context: int
     can_trim: bool
-    fork_size: tuple[int, int]  # cells and members of the fork lane, opened or not; zeros: there is none
 
     @property
     def streams(self) -> Lane: ...
+
+    @property
+    def layout(self) -> Layout:
+        """Of the lanes as they are now."""
+        ...
+
+    @property
+    def fork_size(self) -> tuple[int, int]:
+        """Cells and members of the fork lane, opened or not; zeros: there is none."""
+        ...
 
     def open_lane(self, kind: LaneKind) -> Lane | None:
         """None when the memory plan has no room for it or llama.cpp refuses."""

@@ -34,7 +34,7 @@ class Runner:
         self._config = config
         self._deliver = deliver
         self.counters = Counters(progress_at=time.monotonic())
-        self._scheduler = Scheduler(config.chunk, config.prefill_slice_seconds, config.decode_share)
+        self._scheduler = Scheduler(model.layout.chunk, config.prefill_slice_seconds, config.decode_share)
         self._voice = Voice(model, self.counters, deliver, self._forget, config.flush_seconds)
         self._lanes = Lanes(model, config, self._scheduler, self._voice, self.counters, archive)
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()

@@ -60,7 +60,7 @@ class Scheduler:
     """Alternates the two phases. `chunk` is the largest prefill step in tokens."""
 
     def __init__(self, chunk: int, prefill_slice_seconds: float, decode_share: float) -> None:
-        self._chunk = chunk
+        self.chunk = chunk
         self._slice = prefill_slice_seconds
         self._share = decode_share
         self._prefilled_seconds = 0.0  # since decode last had its turn
@@ -124,6 +124,6 @@ class Scheduler:
         """A full chunk, or what fits in the rest of so many seconds when running thoughts wait for it."""
         rate = self._seconds_per_token.get(lane)
         if math.isinf(seconds) or not rate:
-            return self._chunk
+            return self.chunk
         fits = int((seconds - self._prefilled_seconds) / rate)
-        return max(min(64, self._chunk), min(self._chunk, fits))
+        return max(min(64, self.chunk), min(self.chunk, fits))

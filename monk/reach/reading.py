@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from monk.engine.client import AS_ITS_FILE_SAYS, AdapterUse, ModelCard, ModelUse
@@ -35,14 +35,16 @@ class Reading:
 
 
 def of_card(card: ModelCard, model: ModelUse, adapters: tuple[AdapterUse, ...] = ()) -> Reading:
-    """Of the loaded model. `model`: only what differs from its file (`model_use.plain`)."""
+    """Of the loaded model. `model`: only what differs from its file and the house (`model_use.plain`)."""
     settings = card.tuning.get("settings", {})
 
     def kv_type(name: str) -> str:
         return str(settings.get(name, {}).get("value", "f16"))
 
     worn = tuple(sorted((adapter.sha256, adapter.scale) for adapter in adapters))
-    return Reading(card.sha256, kv_type("kv_type_k"), kv_type("kv_type_v"), model, worn)
+    types = model.kv_type_k or kv_type("kv_type_k"), model.kv_type_v or kv_type("kv_type_v")
+    shaped = replace(model, kv_type_k=None, kv_type_v=None, flash_attention=None)
+    return Reading(card.sha256, *types, shaped, worn)
 
 
 def of_config(config: EngineConfig, sha256: str, model: ModelUse) -> Reading:

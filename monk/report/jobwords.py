@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from jobs.phrases import phrase
+from monk.engine.model_use import said
 from monk.report import words
 from monk.report.scrub import one_line
 from monk.report.view import Block, Fold, JobView, Picture, Quote
@@ -217,7 +218,7 @@ def _remarks(job: Data, until: datetime) -> list[str]:
     if job["adapter"]:
         remarks.append(f"Adapter {job['adapter']}.")
     if model := job.get("model"):
-        remarks.append(f"Run with {', '.join(f'{name} {value:g}' for name, value in model.items())}.")
+        remarks.append(f"Run with {said(model)}.")
     if job["errors"] or job["attempts"] > 1:
         errors = f", {words.count(job['errors'], 'error')}" if job["errors"] else ""
         remarks.append(f"{words.count(job['attempts'], 'attempt')}{errors}.")

@@ -17,7 +17,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import psutil
 
@@ -25,6 +25,7 @@ from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.lane_plan import kv_bytes_per_token
+from monk.engine.model_use import KvType
 from monk.plan.machines import measured
 from monk.plan.speed import Work
 from tests.running import RunningDaemon
@@ -74,6 +75,7 @@ def main() -> int:
     parser.add_argument("--document", type=Path, nargs="+", required=True, help="texts, joined and repeated as needed")
     parser.add_argument("--home", type=Path, required=True, help="kept, so that it can be run again")
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--kv-type-k", choices=get_args(KvType), default="f16")
     parser.add_argument("--minutes", type=float, default=600.0, help="of this run; another one goes on")
     parser.add_argument("--kill-at", type=float, default=0.5, help="share of the prompt; 0: never")
     chosen = parser.parse_args()
@@ -112,6 +114,7 @@ def settings(chosen: argparse.Namespace, model: Path) -> dict[str, str]:
         "MONK_CONTEXT": str(chosen.tokens + FRAME_TOKENS + ANSWER_TOKENS),
         "MONK_SLOTS": str(chosen.slots),
         "MONK_KV_BLOCK_TOKENS": str(BLOCK),
+        "MONK_KV_TYPE_K": chosen.kv_type_k,
     }
     return {**wanted, "MONK_YARN_FACTOR": str(chosen.yarn)} if chosen.yarn else wanted
 
@@ -194,10 +197,11 @@ def tell(story: Story, job: dict[str, Any], model_said: list[str], chosen: argpa
         context=chosen.tokens + FRAME_TOKENS + ANSWER_TOKENS,
         slots=chosen.slots,
         kv_folder=chosen.home,
+        kv_type_k=chosen.kv_type_k,
         model_use=ModelUse(yarn_factor=chosen.yarn or None),
     )
     plan = memory.fit(file, config)
-    machine = measured(psutil.cpu_count(logical=False) or 1)
+    machine = measured(plan.threads_batch)
     planned = Work.of(file, kv_bytes_per_token(file, config)).prompt_seconds(machine, chosen.tokens)
     threads = plan.threads_batch
     lost = story.computed - chosen.tokens

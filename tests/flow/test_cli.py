@@ -78,13 +78,14 @@ def test_everything_about_a_job_can_be_given(house: House) -> None:
         *("submit", "Think.", "--kind", "think", "--priority", "5", "--not-before", "1h", "--deadline", "2d"),
         *("--tokens", "900", "--minutes", "1.5", "--samples", "3", "--thinking", "0.5", "--seed", "7"),
         *("--experts", "4", "--yarn-factor", "2", "--tag", "a", "--tag", "b"),
+        *("--kv-type-k", "q8_0", "--flash-attention", "on"),
     )
 
     assert job["state"] == "waiting" and job["kind"] == "think" and job["priority"] == 5 and job["seed"] == 7
     assert job["budget"] == {"tokens": 900, "minutes": 1.5, "samples": 3, "thinking": 0.5} and job["tags"] == ["a", "b"]
-    assert job["model"] == {"experts": 4, "yarn_factor": 2.0}
+    assert job["model"] == {"experts": 4, "yarn_factor": 2.0, "kv_type_k": "q8_0", "flash_attention": "on"}
     shown = house.monk("show", job["id"])
-    assert "  model      experts 4, yarn_factor 2\n" in shown
+    assert "  model      experts 4, yarn_factor 2, kv_type_k q8_0, flash_attention on\n" in shown
     assert "  budget     900 tokens, 1.5 minutes, 3 samples, 0.5 thinking, 0.0 minutes used\n" in shown
 
 

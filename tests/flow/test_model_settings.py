@@ -15,6 +15,7 @@ from monk.api.requests import Sent, new_job
 from monk.api.views import job_summary
 from monk.daemon import Daemon, assemble, start, stop
 from monk.engine.client import ModelUse, ThoughtRequest
+from monk.engine.config import EngineConfig
 from monk.engine.model_use import OwnSettings
 from monk.engine.scripted import ScriptedEngine
 from monk.errors import InvalidInput, SettingsInvalid
@@ -51,7 +52,7 @@ def daemon(home: Path, database: Database, seen: list[ThoughtRequest]) -> Iterat
     stop(made, 10.0)
 
 
-def chat(daemon: Daemon, **model: float) -> str:
+def chat(daemon: Daemon, **model: float | str) -> str:
     messages = [{"role": "user", "content": "Tell a story"}]
     input_ = daemon.services.kinds.validate("chat", {"messages": messages, "temperature": 0.0, "max_tokens": 2000})
     job, _ = daemon.services.queue.submit(NewJob(kind="chat", input=input_, model=model), utc_now())
@@ -105,11 +106,15 @@ def test_a_model_that_was_changed_under_a_waiting_job_fails_it_in_one_line(daemo
 def test_settings_are_checked_against_the_file_before_the_model_is_loaded(daemon: Daemon, tmp_path: Path) -> None:
     mixture = write_tiny_model(tmp_path / "moe.gguf", "qwen3moe", experts=8)
     dense = write_tiny_model(tmp_path / "dense.gguf")
+    narrow = write_tiny_model(tmp_path / "narrow.gguf", head_size=24)
+    endless = write_tiny_model(tmp_path / "endless.gguf", layers=64, kv_heads=4)
+    most = {"context": 1 << 24, "flash_attention": "on"}
 
     def submit(body: bytes, model: Path) -> NewJob:
         services = daemon.services
+        check = ModelCheck(EngineConfig(model, **(most if model is endless else {})))
         sent = Sent(b'{"question": "Why?", "model": ' + body + b"}", "application/json")
-        return new_job(sent, services.kinds, services.shelf, utc_now(), ModelCheck(model))
+        return new_job(sent, services.kinds, services.shelf, utc_now(), check)
 
     assert submit(b'{"experts": 8}', mixture).model == {"experts": 8}
     assert submit(b'{"experts": null}', dense).model == {}
@@ -119,11 +124,34 @@ def test_settings_are_checked_against_the_file_before_the_model_is_loaded(daemon
         (b'{"experts": 2}', dense, "it is dense; leave experts out"),
         (b'{"rope_freq_scale": 99}', dense, "rope_freq_scale is 99; it must be from"),
         (b'{"experts": "many"}', mixture, "model.experts"),
+        (b'{"kv_type_k": "q4_0"}', mixture, "use one of f32, f16, bf16, q8_0"),
+        (b'{"kv_type_v": "q8_0", "flash_attention": "off"}', dense, "values stored as q8_0 need it"),
+        (b'{"kv_type_k": "q8_0"}', narrow, "this model's heads have 24"),
+        (b'{"kv_type_v": "f32"}', endless, "kv_type_v f32: endless.gguf needs "),
     ):
         with pytest.raises(InvalidInput) as caught:
             submit(body, model)
         assert told in caught.value.message
-        assert str(caught.value.param).startswith("model.")
+        assert str(caught.value.param).startswith("model")
+
+
+@pytest.mark.parametrize("name", ["mlock", "mmap", "numa", "cpus", "threads", "huge_pages", "slots", "context"])
+def test_what_holds_for_the_whole_process_is_no_setting_of_one_job(daemon: Daemon, name: str) -> None:
+    sent = Sent(b'{"question": "Why?", "model": {"%s": 1}}' % name.encode(), "application/json")
+    with pytest.raises(
+        InvalidInput, match=f"{name} holds for the loaded model and so for all jobs; set it in monk.toml"
+    ):
+        new_job(sent, daemon.services.kinds, daemon.services.shelf, utc_now())
+
+
+def test_a_job_may_store_its_kv_otherwise(daemon: Daemon, seen: list[ThoughtRequest]) -> None:
+    job_id = chat(daemon, kv_type_k="q8_0", kv_type_v="q8_0")
+    daemon.services.night.open_now(None)
+    wait_state(daemon, job_id, "done")
+
+    report = daemon.services.reporter.render(daemon.services.reporter.write(None, None), "md")
+    assert seen[0].model == ModelUse(kv_type_k="q8_0", kv_type_v="q8_0")
+    assert "Run with kv_type_k q8_0, kv_type_v q8_0." in report.replace("\\", "")
 
 
 def test_settings_of_the_house_are_checked_when_they_are_read(home: Path) -> None:

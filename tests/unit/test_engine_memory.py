@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,22 @@ def test_kv_of_a_known_model_is_what_its_makers_say() -> None:
 
     assert plan.kv_bytes_per_token == 96 * 1024
     assert plan.kv_bytes == 12 * GIB
+
+
+def test_other_kv_takes_as_many_slots_as_fit_and_is_refused_with_figures_below_one() -> None:
+    file, house = qwen3_30b(), config(context=131072, slots=4, kv_type_k="q8_0", kv_type_v="q8_0", flash_attention="on")
+    plan = memory.fit(file, house, 128 * GIB)
+    wanted = house.under(ModelUse(kv_type_k="f16", kv_type_v="f16"))
+
+    fitted = memory.fit_again(file, wanted, plan, 80 * GIB)
+    assert (plan.slots, fitted.slots, fitted.context) == (4, 2, 131072)
+    assert fitted.total_bytes <= 79 * GIB < memory.fit_again(file, wanted, plan, 200 * GIB).total_bytes
+    assert memory.fit_again(file, wanted, plan, 200 * GIB).slots == 4
+    assert memory.fit_again(file, house, plan, 1 * GIB) == plan, "what it has is not asked for again"
+
+    small = memory.fit(file, replace(house, slots=1), 128 * GIB)
+    with pytest.raises(MemoryTooSmall, match=r"KV of 1 x 131072 tokens 12\.00.* are free after a reserve of 1\.00"):
+        memory.fit_again(file, wanted, small, 20 * GIB)
 
 
 def test_quantised_keys_take_half() -> None:

@@ -18,6 +18,8 @@ from tests.engine_models import write_tiny_model
 
 MIXTURE = OwnSettings(num_experts=16, experts=4, rope_freq_base=1e6)
 LAWYER = AdapterUse("lawyer", "a" * 8)
+NARROW = replace(DENSE, key_length=24, value_length=24)
+QUANTISED = replace(DENSE, kv_type_v="q8_0", flash_attention="on")
 USES = (ModelUse(), ModelUse(experts=4), ModelUse(rope_freq_base=50_000.0), ModelUse(yarn_factor=4.0))
 
 
@@ -33,6 +35,12 @@ USES = (ModelUse(), ModelUse(experts=4), ModelUse(rope_freq_base=50_000.0), Mode
         (ModelUse(yarn_factor=0.5), DENSE, "yarn_factor is 0.5; it must be from 1 to 1024"),
         (ModelUse(yarn_factor=2.0, rope_freq_scale=0.5), DENSE, "both stretch the positions; give one of them"),
         (ModelUse(yarn_original_context=4096), DENSE, "give yarn_factor too"),
+        (ModelUse(kv_type_k="q4_0"), DENSE, "kv_type_k is 'q4_0'; use one of f32, f16, bf16, q8_0"),
+        (ModelUse(flash_attention="auto"), DENSE, "flash_attention is 'auto'; use one of on, off"),
+        (ModelUse(kv_type_k="q8_0"), NARROW, "and this model's heads have 24; use f16"),
+        (ModelUse(kv_type_v="q8_0"), NARROW, "kv_type_v is q8_0, which stores 32 values together"),
+        (ModelUse(kv_type_v="q8_0", flash_attention="off"), DENSE, "values stored as q8_0 need it"),
+        (ModelUse(flash_attention="off"), QUANTISED, "set flash_attention to on, or kv_type_v to f16"),
     ],
 )
 def test_what_a_model_cannot_run_with_is_refused_by_name_value_and_way_out(
@@ -63,12 +71,33 @@ def test_what_the_file_says_anyway_is_no_wave_of_its_own() -> None:
     assert len({wave_of(worn, use) for use in USES for worn in ((), (LAWYER,))}) == 8
 
 
+def test_equal_ways_to_store_kv_are_equal_values() -> None:
+    house = OwnSettings(flash_attention="off")
+
+    assert settled(ModelUse(kv_type_k="f16", kv_type_v="f16", flash_attention="off"), ModelUse(), house) == ModelUse()
+    quantised = settled(ModelUse(kv_type_v="q8_0"), ModelUse(), house)
+    assert quantised == ModelUse(kv_type_v="q8_0", flash_attention="on"), "which its values need"
+    assert settled(ModelUse(kv_type_v="q8_0", flash_attention="on"), ModelUse(), house) == quantised
+    assert settled(ModelUse(kv_type_v="q8_0"), ModelUse(), QUANTISED) == ModelUse()
+    assert settled(ModelUse(kv_type_v="f16"), ModelUse(), QUANTISED) == ModelUse(kv_type_v="f16")
+
+
+def test_a_thought_runs_as_if_the_house_were_set_so() -> None:
+    config = EngineConfig(Path("m.gguf"), flash_attention="off", model_use=ModelUse(experts=4))
+    use = ModelUse(experts=2, kv_type_k="bf16", kv_type_v="q8_0")
+
+    assert config.under(ModelUse(experts=4)) == config
+    assert config.under(use) == replace(
+        config, model_use=ModelUse(experts=2), kv_type_k="bf16", kv_type_v="q8_0", flash_attention="on"
+    )
+
+
 def test_a_file_says_what_it_has(tmp_path: Path) -> None:
     mixture = gguf_file.read(write_tiny_model(tmp_path / "moe.gguf", "qwen3moe", experts=8))
     dense = gguf_file.read(write_tiny_model(tmp_path / "dense.gguf"))
 
-    assert OwnSettings.of(mixture) == OwnSettings(8, 2, 10000.0)
-    assert OwnSettings.of(dense) == DENSE
+    assert OwnSettings.of(mixture) == OwnSettings(8, 2, 10000.0, key_length=32, value_length=32)
+    assert OwnSettings.of(dense) == replace(DENSE, key_length=32, value_length=32)
 
 
 def test_engine_settings_cross_to_the_child_and_are_checked() -> None:
@@ -111,6 +140,20 @@ def test_the_only_slot_whose_lane_reads_prompts_too_is_opened_anew_like_others(t
         house.work()
 
     assert_right(house, *asked)
+
+
+def test_a_wave_may_have_fewer_slots_and_smaller_chunks_and_the_next_one_has_them_all_again(tmp_path: Path) -> None:
+    house, wide = House(slots=4, store=KvStore(tmp_path, 1 << 30)), ModelUse(kv_type_k="f32")
+    house.model.shapes[wide] = 1, replace(house.model.layout, chunk=4, kv_bytes_per_token=2, in_place=True)
+    asked = [using(request(f"t{at}", range(at, at + 30), 4), wide if at % 2 else ModelUse()) for at in range(8)]
+    seats: dict[ModelUse, set[int]] = {}
+
+    house.ask(*asked)
+    while house.runner.turn():
+        seats.setdefault(house.model.use, set()).add(house.runner._lanes.num_seated)
+
+    assert_right(house, *asked)
+    assert {use: max(taken) for use, taken in seats.items()} == {ModelUse(): 4, wide: 1}
 
 
 def test_the_same_settings_with_other_adapters_keep_the_contexts() -> None:

@@ -35,7 +35,8 @@ USES = (
     ModelUse(experts=6),
     ModelUse(rope_freq_base=500.0),
     ModelUse(yarn_factor=8.0, yarn_original_context=64),
-    ModelUse(experts=6, rope_freq_scale=0.25),
+    ModelUse(kv_type_v="q8_0", flash_attention="on"),
+    ModelUse(experts=6, rope_freq_scale=0.25, kv_type_k="q8_0"),
 )
 
 
@@ -86,14 +87,15 @@ def test_a_mixed_night_says_what_each_thought_says_alone(engine: EngineProcess) 
         for wave in range(len(USES))
         for n in range(3)
     }
-    mixed = [(wave, number % 3, number) for number in range(6) for wave in (2, 0, 5, 3, 1, 4)]
+    mixed = [(wave, number % 3, number) for number in range(6) for wave in (2, 0, 6, 3, 5, 1, 4)]
 
-    with ThreadPoolExecutor(36) as pool:
+    with ThreadPoolExecutor(42) as pool:
         answers = list(pool.map(lambda k: ids_of(engine, asked(USES[k[0]], PROMPTS[k[1]], f"mixed-{k}")), mixed))
 
     for (wave, prompt, _), ids in zip(mixed, answers, strict=True):
         assert ids == alone[wave, prompt], f"wave {wave}, prompt {prompt}"
-    assert len({tuple(alone[wave, n] for n in range(3)) for wave in range(len(USES))}) == len(USES)
+    told = {tuple(alone[wave, n] for n in range(3)) for wave in range(len(USES))}
+    assert len(told) >= len(USES) - 1, "only values in eight bits may say the same as in sixteen"
     assert engine.status().num_restarts == 0
 
 
@@ -101,9 +103,10 @@ def test_another_expert_count_and_another_rope_really_change_the_logits(engine: 
     told = [logprobs_of(engine, asked(use, LONG, f"logits-{at}")) for at, use in enumerate(USES)]
 
     deadline = time.monotonic() + 20
-    while engine.status().runs_with != {"experts": 6, "rope_freq_scale": 0.25} and time.monotonic() < deadline:
+    last = {"experts": 6, "rope_freq_scale": 0.25, "kv_type_k": "q8_0"}
+    while engine.status().runs_with != last and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert engine.status().runs_with == {"experts": 6, "rope_freq_scale": 0.25}, "as the last one"
+    assert engine.status().runs_with == last, "as the last one"
     assert all(one != other for at, one in enumerate(told) for other in told[:at])
     same = logprobs_of(engine, asked(ModelUse(experts=2, rope_freq_base=10000.0), LONG, "as-in-the-file"))
     assert same == told[0]
@@ -197,13 +200,37 @@ def test_an_adapter_is_worn_again_over_weights_that_were_loaded_anew(
     assert len(set(told)) == 3
 
 
-def test_experts_there_is_no_memory_for_are_refused_with_figures_and_the_house_goes_on(model: Path) -> None:
+def opened(model: Path, slots: int) -> LlamaModel:
+    """With a plan for a machine that is larger than this one by what is reserved: nothing that takes more fits."""
     file = gguf_file.read(model)
-    config = EngineConfig(model, context=512, slots=2, threads=1)
-    plan = replace(memory.fit(file, config), weight_bytes=1 << 50)  # as if it had taken nearly all there is
-    loaded = LlamaModel(config, plan, lambda: None, file)
+    config = EngineConfig(model, context=512, slots=slots, threads=1, memory_reserve_bytes=1 << 40)
+    return LlamaModel(config, memory.fit(file, config, 2 << 40), lambda: None, file)
+
+
+def test_kv_that_takes_more_room_than_there_is_goes_without_other_lanes(model: Path) -> None:
+    loaded = opened(model, slots=4)
     try:
-        with pytest.raises(MemoryTooSmall, match=r"6 experts need 1048576\.\d+ GiB with the model, .* are free"):
+        house, forks = loaded.layout, loaded.fork_size
+        loaded.wear((), ModelUse(kv_type_k="f32", kv_type_v="f32"))
+        wide, rest = loaded.layout, (loaded.streams.num_sequences, loaded.fork_size)
+        loaded.wear((), ModelUse(kv_type_k="q8_0", kv_type_v="q8_0", flash_attention="on"))
+        narrow = loaded.layout
+        loaded.wear((), ModelUse())
+    finally:
+        loaded.close()
+
+    assert (rest, wide.kv_bytes_per_token) == ((4, (0, 0)), 2 * house.kv_bytes_per_token)
+    assert forks == (1024, 8)
+    assert narrow.kv_bytes_per_token == house.kv_bytes_per_token * 34 // 64
+    assert (house.flash_attention, narrow.flash_attention) == (False, True)
+    assert loaded.layout == house
+
+
+def test_experts_there_is_no_memory_for_are_refused_with_figures_and_the_house_goes_on(model: Path) -> None:
+    loaded = opened(model, slots=1)
+    try:
+        told = r"with experts 6: moe.gguf needs \d+\.\d+ GiB \(weights .*\), 0\.00 GiB are free after a reserve of 1024\.00"
+        with pytest.raises(MemoryTooSmall, match=told):
             loaded.wear((), ModelUse(experts=6))
         assert loaded.streams.decode([Run(0, 0, PROMPTS[0])], "prefill") == 0
         loaded.wear((), ModelUse(rope_freq_base=500.0))

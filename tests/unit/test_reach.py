@@ -16,6 +16,7 @@ from monk.cli.status import lines
 from monk.daemon import engine_config
 from monk.doctor.reach import reach as examine
 from monk.engine.client import AdapterUse, ModelCard, ModelUse
+from monk.engine.config import EngineConfig
 from monk.engine.scripted import ScriptedEngine
 from monk.engine.template import ChatTemplate
 from monk.engine.tuning import record as tuning
@@ -121,6 +122,8 @@ def test_the_loaded_model_says_how_it_reads() -> None:
         "adapters": [["a" * 64, 1.0], ["b" * 64, 0.5]],
     }
     assert of_card(card(), ModelUse(), worn[::-1]).adapters == reading.adapters
+    narrow = of_card(card(), ModelUse(yarn_factor=2.0, kv_type_k="q8_0", flash_attention="on"), worn)
+    assert narrow == reading, "as a house that stores it so"
     assert json.loads(json.dumps(reading.key())) == reading.key()
 
 
@@ -139,12 +142,12 @@ def test_a_model_that_is_not_loaded_is_known_by_its_settings_and_what_was_tuned(
 
 
 def test_settings_that_the_file_has_anyway_make_no_other_model(tmp_path: Path) -> None:
-    check = ModelCheck(write_tiny_model(tmp_path / "moe.gguf", "qwen3moe", experts=8))
+    check = ModelCheck(EngineConfig(write_tiny_model(tmp_path / "moe.gguf", "qwen3moe", experts=8)))
 
     assert check.plain(ModelUse(experts=2, rope_freq_base=10000.0)) == ModelUse()
     assert check.plain(ModelUse(experts=4)) == ModelUse(experts=4)
-    assert ModelCheck(tmp_path / "none.gguf").plain(ModelUse(experts=2)) == ModelUse(experts=2)
-    assert ModelCheck(tmp_path / "none.gguf").parts() == ()
+    assert ModelCheck(EngineConfig(tmp_path / "none.gguf")).plain(ModelUse(experts=2)) == ModelUse(experts=2)
+    assert ModelCheck(EngineConfig(tmp_path / "none.gguf")).parts() == ()
 
 
 # ── words ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -180,7 +183,7 @@ def test_the_doctor_and_the_status_tell_how_far_the_model_reads_or_that_nobody_k
     settings = load({}, home=home, timezone="UTC")
     config = engine_config(settings)
     reading, reaches = Reading(config.model_sha256 or ""), Reaches(home / "reach")
-    known = HouseReach(config, reaches, ModelCheck(config.model_path), None)
+    known = HouseReach(config, reaches, ModelCheck(config), None)
 
     def told() -> tuple[str, str, str]:
         found, reach = next(examine(settings)), known()
@@ -216,7 +219,7 @@ def test_a_record_for_other_settings_is_not_the_houses(home: Path) -> None:
 
     def known(**settings: Any) -> Reach | None:
         config = engine_config(load({}, home=home, timezone="UTC", **settings))
-        return HouseReach(config, reaches, ModelCheck(config.model_path), None)()
+        return HouseReach(config, reaches, ModelCheck(config), None)()
 
     assert known() is None
     found = known(yarn_factor=4.0)
@@ -232,7 +235,7 @@ def chat(text: str, **more: Any) -> NewJob:
 
 def foresight(engine: ScriptedEngine, home: Path, reaches: Reaches) -> Foresight:
     config = engine_config(load({}, home=home))
-    check, shelf = ModelCheck(config.model_path), Shelf(home / "adapters")
+    check, shelf = ModelCheck(config), Shelf(home / "adapters")
     return Foresight(engine, lambda: ChatTemplate.of(engine.card()), reaches, shelf, check, ModelUse())
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from monk.engine import kept
 from monk.engine.binding import THREADS
-from monk.engine.config import QUANTISED_KV, EngineConfig
+from monk.engine.config import EngineConfig
+from monk.engine.model_use import QUANTISED_KV
 from monk.engine.tuning import host
 from monk.errors import HomeUnusable, MonkError
 

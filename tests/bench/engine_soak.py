@@ -1,11 +1,11 @@
 """Half an hour of abuse: `python -m tests.bench.engine_soak --minutes 30`.
 
 Many clients ask one engine for thoughts of every size and urgency, many behind shared beginnings, some with one of two
-adapters, while it is killed with SIGKILL, paused by a stop and started, and thoughts are cancelled in the middle. A cut
+adapters or keys in eight bits, while it is killed with SIGKILL, paused by a stop and started, and thoughts are cancelled in the middle. A cut
 thought is asked again with the tokens it had. In the end:
 
 - every thought has ended, and each greedy text is the one that a plain engine (one slot, nothing shared, nothing kept)
-  gave with the same adapter, or parts from it where two tokens were nearly equal;
+  gave with the same adapter and settings, or parts from it where two tokens were nearly equal;
 - in the second half, which has no kills, the engine's memory is flat.
 """
 
@@ -28,7 +28,7 @@ import numpy as np
 
 import corpus
 from monk.engine import embedded, fingerprint, gguf_file
-from monk.engine.client import AdapterUse, Finished, NewTokens, Sampling, Segment, ThoughtRequest
+from monk.engine.client import AdapterUse, Finished, ModelUse, NewTokens, Sampling, Segment, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.errors import EngineDied, Unavailable
@@ -56,8 +56,8 @@ class Record:
 
 
 def config_of(**more: object) -> EngineConfig:
-    """The embedded model; newer settings are used where the engine has them."""
-    return EngineConfig(embedded.model_path(), context=CONTEXT, threads=2, **more)  # type: ignore[arg-type]
+    """The embedded model."""
+    return EngineConfig(embedded.model_path(), context=CONTEXT, **more)  # type: ignore[arg-type]
 
 
 def adapter(folder: Path, number: int) -> AdapterUse:
@@ -77,7 +77,8 @@ def adapter(folder: Path, number: int) -> AdapterUse:
 
 
 def questions(engine: EngineProcess, dice: random.Random, adapters: list[AdapterUse]) -> list[ThoughtRequest]:
-    """Greedy thoughts of all sizes; two thirds of them stand behind one of four long beginnings, a quarter wears something."""
+    """Greedy thoughts of all sizes; two thirds of them stand behind one of four long beginnings, a quarter wears something, an
+    eighth has keys in eight bits."""
     folder = Path(corpus.__file__).parent / "starter"
     texts = [path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.md"))]
     documents = [
@@ -93,8 +94,9 @@ def questions(engine: EngineProcess, dice: random.Random, adapters: list[Adapter
             [Segment(f"\nQuestion {number}: {text[start : start + dice.randrange(40, 600)]}\n", control=False)]
         )
         worn = (adapters[number % len(adapters)],) if number % 4 == 3 else ()
+        use = ModelUse(kv_type_k="q8_0") if number % 8 == 6 else ModelUse()
         new_tokens = dice.choice((1, 8, 24, 64, 120))
-        found.append(ThoughtRequest(f"q{number}", (*beginning, *own), new_tokens, Sampling(), adapters=worn))
+        found.append(ThoughtRequest(f"q{number}", (*beginning, *own), new_tokens, Sampling(), adapters=worn, model=use))
     return found
 
 
@@ -196,8 +198,7 @@ def main() -> int:
 
     record = Record()
     with tempfile.TemporaryDirectory() as folder:
-        more = {"kv_folder": Path(folder)} if "kv_folder" in EngineConfig.__dataclass_fields__ else {}
-        engine = EngineProcess(config_of(slots=8, **more))
+        engine = EngineProcess(config_of(slots=8, kv_folder=Path(folder)))
         engine.start()
         start = time.monotonic()
         half, end = start + options.minutes * 30, start + options.minutes * 60

@@ -24,8 +24,9 @@ from monk.errors import EngineFailed
 Logits = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.intp]
 
-STRETCHES_PER_WINNER = 4  # fewer let too many losers through, more are more maxima to look at
-LEAST_STRETCH = 16  # below, cutting costs more than it spares
+STRIPES_PER_WINNER = 24  # fewer let losers through, more are more maxima to look at
+LEAST_STRIPES_PER_WINNER = 4
+LEAST_STRIPE = 16  # below, cutting costs more than it spares
 _NONE: Ids = np.zeros(0, np.intp)
 COLDEST = 1e-6  # of temperatures above zero, lest it becomes zero as a float32
 _DRAW_KEY = 0x6D6F6E6B  # keeps these numbers apart from any other use of the same seed
@@ -144,22 +145,22 @@ def _candidates(logits: Logits, sampling: Sampling) -> tuple[Ids, Logits]:
 def _largest(values: Logits, count: int) -> Ids:
     """Places of the `count` largest, rising.
 
-    Of stretches that the row is cut into, at least `count` have a maximum that reaches the `count`-th largest maximum: so
-    many values do, and hardly more, which leaves little to sort. 0.1 ms for 40 of 49,152, against 0.6 ms for a partition
-    of the whole row (2026-11-25).
+    Of stripes that the row is dealt out to, at least `count` have a maximum that reaches the `count`-th largest maximum: so
+    many values do, and hardly more, which leaves little to sort. 0.05 ms for 40 of 49,152, against 0.6 ms for a partition
+    of the whole row (2026-11-26).
     """
-    width = len(values) // (STRETCHES_PER_WINNER * count)
+    stripes = min(STRIPES_PER_WINNER * count, len(values) // LEAST_STRIPE)
     places: Ids
-    if width < LEAST_STRETCH:
+    if stripes < LEAST_STRIPES_PER_WINNER * count:
         places = np.arange(len(values))
     else:
-        cut = len(values) // width * width
-        stretches = values[:cut].reshape(-1, width)
-        maxima = stretches.max(axis=1)
+        cut = len(values) // stripes * stripes
+        dealt = values[:cut].reshape(-1, stripes)
+        maxima = dealt.max(axis=0)
         bound = np.partition(maxima, -count)[-count]
         high = (maxima >= bound).nonzero()[0]  # only in these is something to find
-        row, column = (stretches[high] >= bound).nonzero()
-        places = np.concatenate([high[row] * width + column, cut + (values[cut:] >= bound).nonzero()[0]])
+        row, column = (dealt[:, high] >= bound).nonzero()
+        places = np.concatenate([row * stripes + high[column], cut + (values[cut:] >= bound).nonzero()[0]])
     if len(places) > count:
         places = places[np.argpartition(values[places], len(places) - count)[-count:]]
     return np.sort(places)

@@ -30,6 +30,7 @@ PROBE_DRAFT = 4  # guesses a sequence takes along to find out
 FIRST_PROBE_STEPS, LAST_PROBE_STEPS = 16, 1024  # between two trials; doubled by each that changed nothing
 PLAIN_EVERY_STEPS = 64  # a step without guesses among those with: what it would cost must not be forgotten
 
+Candidate = tuple[list[int], float]  # guesses of each sequence, and the tokens that a step with them brings on average
 Passes = list[tuple[int, int]]  # (sequences, rows of all of them together) of each pass over the weights
 
 
@@ -77,7 +78,7 @@ class Pacer:
         if _most_tokens(wishes) < LEAST_GAIN * len(wishes):  # not even if rows were free
             return nothing
         counts, gain = self._best(wishes)
-        self._probing = gain < LEAST_GAIN
+        self._probing = gain <= LEAST_GAIN
         if self._probing:
             counts = self._probe(wishes) if self._steps_plain >= self._probe_steps else nothing
         elif self._probe_steps > FIRST_PROBE_STEPS:
@@ -97,23 +98,24 @@ class Pacer:
     # --- the best of all choices
 
     def _best(self, wishes: Row[Wish]) -> tuple[list[int], float]:
-        """(guesses, tokens per second against the plain step)."""
-        slots = [wish.slot for wish in wishes]
-        plain = self._cost.of(self._passes(slots, [0] * len(wishes))) / len(wishes)  # seconds per token
-        best, best_gain = [0] * len(wishes), 1.0
-        for counts in self._candidates(wishes):
-            tokens = expected_tokens(wishes, counts)
-            if tokens <= best_gain * len(wishes):
+        """(guesses, tokens per second against the plain step); none when none gains enough."""
+        slots, number = [wish.slot for wish in wishes], len(wishes)
+        plain = self._cost.of(self._passes(slots, [0] * number)) / number  # seconds per token
+        best, best_gain = [0] * number, LEAST_GAIN
+        for counts, tokens in self._candidates(wishes):
+            if tokens <= best_gain * number:
                 continue  # guesses never make a step cheaper
+            if tokens * plain <= best_gain * self._cost.at(number, number + sum(counts)):
+                continue  # nor do several passes
             gain = tokens * plain / self._cost.of(self._passes(slots, counts))
             if gain > best_gain:
                 best, best_gain = counts, gain
         return best, best_gain
 
-    def _candidates(self, wishes: Row[Wish]) -> list[list[int]]:
+    def _candidates(self, wishes: Row[Wish]) -> list[Candidate]:
         return self._common(wishes) if self._streams else self._likeliest(wishes)
 
-    def _likeliest(self, wishes: Row[Wish]) -> list[list[int]]:
+    def _likeliest(self, wishes: Row[Wish]) -> list[Candidate]:
         """The n likeliest guesses of all, for each n. No other choice of n guesses brings more tokens."""
         guesses = [
             (-chance, row)
@@ -121,24 +123,26 @@ class Pacer:
             for chance in wish.reach[: max(0, min(wish.room, LONGEST_DRAFT))]
             if chance >= LEAST_CHANCE
         ]
-        counts, found = [0] * len(wishes), []
-        for _, row in sorted(guesses)[: max(0, self._most_rows - len(wishes))]:
+        counts, tokens, found = [0] * len(wishes), float(len(wishes)), []
+        for chance, row in sorted(guesses)[: max(0, self._most_rows - len(wishes))]:
             counts[row] += 1
-            found.append(list(counts))
+            tokens -= chance
+            found.append((list(counts), tokens))
         return found
 
-    def _common(self, wishes: Row[Wish]) -> list[list[int]]:
+    def _common(self, wishes: Row[Wish]) -> list[Candidate]:
         """For each length: all sequences fill up to it, or only those bring it that have so many guesses."""
-        found = []
+        found, number, room = [], len(wishes), min(wish.room for wish in wishes)
+        most = self._most_rows - number
         for length in range(1, min(LONGEST_DRAFT, max(len(wish.reach) for wish in wishes)) + 1):
-            alone = [length if len(wish.reach) >= length <= wish.room else 0 for wish in wishes]
-            together = [length] * len(wishes)
-            candidates = [alone] if min(wish.room for wish in wishes) < length else [alone, together]
-            found += [counts for counts in candidates if any(counts) and self._fits(counts)]
+            worth = [wish.worth(length) for wish in wishes]
+            able = [len(wish.reach) >= length <= wish.room for wish in wishes]
+            if 0 < length * sum(able) <= most:
+                alone = [length if one else 0 for one in able]
+                found.append((alone, number + sum(brought for brought, one in zip(worth, able, strict=True) if one)))
+            if length <= room and length * number <= most:
+                found.append(([length] * number, number + sum(worth)))
         return found
-
-    def _fits(self, counts: Row[int]) -> bool:
-        return len(counts) + sum(counts) <= self._most_rows
 
     def _passes(self, slots: Row[int], counts: Row[int]) -> Passes:
         if self._streams:
@@ -155,19 +159,13 @@ class Pacer:
         """
         slots = [wish.slot for wish in wishes]
         found = [
-            counts
-            for counts in self._candidates(wishes)
-            if max(counts) <= PROBE_DRAFT and len(self._passes(slots, counts)) <= PROBE_PASSES
+            (counts, tokens)
+            for counts, tokens in self._candidates(wishes)
+            if max(counts) <= PROBE_DRAFT and tokens >= PROBE_GAIN * len(wishes)
         ]
-        best = max(found, key=lambda counts: expected_tokens(wishes, counts), default=None)
-        if best is None or expected_tokens(wishes, best) < PROBE_GAIN * len(wishes):
-            return [0] * len(wishes)
+        few = [one for one in found if len(self._passes(slots, one[0])) <= PROBE_PASSES]
+        best, _ = max(few, key=lambda one: one[1], default=([0] * len(wishes), 0.0))
         return best
-
-
-def expected_tokens(wishes: Row[Wish], counts: Row[int]) -> float:
-    """Of one step; each sequence gets one beside its accepted guesses. Filled-up rows bring nothing."""
-    return len(wishes) + sum(wish.worth(count) for wish, count in zip(wishes, counts, strict=True) if count)
 
 
 def _most_tokens(wishes: Row[Wish]) -> float:

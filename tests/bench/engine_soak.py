@@ -1,8 +1,8 @@
 """Half an hour of abuse: `python -m tests.bench.engine_soak --minutes 30`.
 
 Many clients ask one engine for thoughts of every size and urgency, many behind shared beginnings, some with one of two
-adapters or keys in eight bits, while it is killed with SIGKILL, paused by a stop and started, and thoughts are cancelled in the middle. A cut
-thought is asked again with the tokens it had. In the end:
+adapters or with keys in eight bits, while it is killed with SIGKILL, paused by a stop and started, and thoughts are cancelled
+in the middle. A cut thought is asked again with the tokens it had. In the end:
 
 - every thought has ended, and each greedy text is the one that a plain engine (one slot, nothing shared, nothing kept)
   gave with the same adapter and settings, or parts from it where two tokens were nearly equal;

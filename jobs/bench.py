@@ -52,7 +52,7 @@ class Input(fields.Input):
         if 0 < self.ubatch < 16:
             raise ValueError("ubatch must be 0 or at least 16")
         longest = max(self.prompt_tokens, self.answer_tokens)
-        deepest = max(self.depths, default=0) + longest + 1
+        deepest = max(self.depths, default=0) + longest
         if self.context and self.context < deepest:
             raise ValueError(
                 f"context {self.context} has no room for {longest} tokens behind {max(self.depths, default=0)}; "

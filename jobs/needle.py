@@ -84,8 +84,8 @@ class Input(fields.Input):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        if self.context and self.lengths and self.lengths[-1] > self.context:
-            raise ValueError(f"lengths go to {self.lengths[-1]}, beyond context {self.context}; leave one of them out")
+        if self.context and self.lengths and self.lengths[-1] > self.context - answer_tokens(self.needles):
+            raise ValueError(_too_long(self.lengths[-1], self.context, self.needles, "context"))
         return self
 
 
@@ -126,6 +126,14 @@ def run(ctx: Context) -> dict[str, Any]:
 # ── the plan ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+def _too_long(length: int, context: int, needles: list[int], setting: str) -> str:
+    room = answer_tokens(needles)
+    return (
+        f"a prompt of {length} tokens and {room} for the answer are more than the {context} of the context; lengths may go to "
+        f"{context - room}, or raise {setting}"
+    )
+
+
 def planned(ctx: Context) -> dict[str, Any]:
     """What will be measured, settled once: the house may run with another window before it is done. Raises InvalidInput."""
     wanted, window = ctx.input, ctx.context_tokens
@@ -141,11 +149,7 @@ def planned(ctx: Context) -> dict[str, Any]:
         )
     lengths = wanted["lengths"] or lengths_up_to(most)
     if lengths[-1] > most:
-        raise InvalidInput(
-            f"a length of {lengths[-1]} and {room} tokens for the answer are more than the {window} a thought holds; give "
-            f"{most} at most, or raise MONK_CONTEXT",
-            param="lengths",
-        )
+        raise InvalidInput(_too_long(lengths[-1], context, wanted["needles"], "MONK_CONTEXT"), param="lengths")
     plan = {
         "lengths": lengths,
         "depths": wanted["depths"],

@@ -54,6 +54,7 @@ def memory(settings: Settings) -> Iterator[Finding]:
     from monk.engine.machine import measured_available_bytes
     from monk.engine.memory import fit
     from monk.engine.tuning.record import fill
+    from monk.report.words import count
 
     config = _config(settings)
     if answers(settings):
@@ -71,7 +72,7 @@ def memory(settings: Settings) -> Iterator[Finding]:
         "memory",
         "ok",
         f"{gib(plan.total_bytes)} needed of {gib(measured_available_bytes())} free: {plan.slots} slots of {plan.context} tokens, "
-        f"weights {gib(plan.weight_bytes + plan.repack_bytes)}, KV {gib(plan.kv_bytes)}; {plan.threads} threads",
+        f"weights {gib(plan.weight_bytes + plan.repack_bytes)}, KV {gib(plan.kv_bytes)}; {count(plan.threads, 'thread')}",
     )
 
 

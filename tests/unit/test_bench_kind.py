@@ -133,7 +133,7 @@ def test_nothing_measured_at_all_makes_no_picture_and_no_table() -> None:
         ({"kv_types": ["q8_0"], "flash": ["off"]}, "values of q8_0 need flash attention"),
         (
             {"context": 1000, "depths": [512]},
-            "context 1000 has no room for 512 tokens behind 512; it must be at least 1025",
+            "context 1000 has no room for 512 tokens behind 512; it must be at least 1024",
         ),
         ({"ubatch": 8}, "ubatch must be 0 or at least 16"),
         ({"widths": [257]}, "less than or equal to 256"),

@@ -12,10 +12,11 @@ BUSY_PERCENT = 5.0  # of the machine used by others while it was measured: worth
 def answer(wanted: dict[str, Any], here: dict[str, Any], rows: list[Row], left: list[str]) -> str:
     """Markdown: what was measured where, the table, what is to be known beside it."""
     model, base = here["model"], here["base"]
-    settings = "".join(f", {name} {value:g}" for name, value in model["settings"].items())
+    settings = f", {model['settings']}" if model["settings"] else ""
+    cores = here["host"]["cores"]
     parts = [
         f"{model['name']} ({model['parameters'] / 1e6:.0f} million weights, {model['weight_bytes'] / GIB:.2f} GiB"
-        f"{settings}) on {here['host']['cpu']}, {here['host']['cores']} cores, {here['build']}.",
+        f"{settings}) on {here['host']['cpu']}, {cores} core{'' if cores == 1 else 's'}, {here['build']}.",
         f"Tokens per second, mean and standard deviation of {wanted['repeats']}: prompts of {wanted['prompt_tokens']} "
         f"tokens, answers of {wanted['answer_tokens']}; all thoughts of a row together. Expected is the roofline that "
         f"`monk plan` reckons with, the bound what {here['machine']['bandwidth'] / 1e9:.1f} GB/s of memory (answers) "

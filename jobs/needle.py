@@ -409,10 +409,14 @@ def _told(plan: dict[str, Any], table: list[Row], control: list[Row], reliable: 
         lines += [*_grid(table, count), ""]
     asked, right, named = (sum(row[name] for row in control) for name in ("asked", "right", "named"))
     lines.append(
-        f"Asked {asked} times for a fact that stands nowhere, it gave its number {right} times, and some other number "
-        f"{named - right} times."
+        f"Asked {_times(asked)} for a fact that stands nowhere, it gave its number {_times(right)}, and some other number "
+        f"{_times(named - right)}."
     )
     return "\n".join(lines)
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
 
 
 def _verdict(table: list[Row], reliable: int, longest: int) -> str:

@@ -31,6 +31,7 @@ from monk.engine.fingerprint import sha256_of
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
 from monk.engine.machine import measured_available_bytes, physical_cores, ram_bytes
+from monk.engine.model_use import said
 from monk.engine.model_use import told as settings_of
 from monk.engine.tuning import host, record
 from monk.plan.machines import measured as measured_machine
@@ -101,7 +102,7 @@ class Benching:
                 "parameters": file.num_parameters,
                 "weight_bytes": file.weight_bytes,
                 "train_context": file.train_context,
-                "settings": settings_of(self._run.model_use()),
+                "settings": said(self._run.model_use()),
             },
             "base": {
                 "context": longest,

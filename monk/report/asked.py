@@ -29,7 +29,7 @@ Time = Callable[[datetime | None], str | None]
 
 def asked(job: Job, costs: Costs, num_steps: int, time: Time) -> dict[str, Any]:
     """What is told of a job in any state."""
-    question = plain(_question(job.input))
+    question = plain(_question(job.kind, job.input))
     return {
         "id": job.id,
         "kind": one_line(job.kind, 80),
@@ -170,8 +170,15 @@ def _sample(sample: Sample) -> dict[str, Any]:
     }
 
 
-def _question(input_: dict[str, Any]) -> str:
-    """What a person would recognise: the question, the questions, the last message, or the input itself."""
+def _question(kind: str, input_: dict[str, Any]) -> str:
+    """What a person would recognise: the question, the questions, the last message, or the input itself; what is done where
+    nothing is asked."""
+    if kind == "needle":
+        return "how long a prompt the model finds things in"
+    if kind == "train":
+        return f"train the adapter {input_.get('adapter')}"
+    if kind == "bench":
+        return f"measure tokens per second, up to {input_.get('context') or 'the usual'} tokens of context"
     if isinstance(input_.get("question"), str):
         return str(input_["question"])
     if questions := _texts(input_.get("questions")):
@@ -179,12 +186,6 @@ def _question(input_: dict[str, Any]) -> str:
     if messages := _dicts(input_.get("messages")):
         from_user = [message for message in messages if message.get("role") == "user"] or messages
         return str(from_user[-1].get("content") or "")
-    if "needles" in input_ and "depths" in input_:
-        return "how long a prompt the model finds things in"
-    if isinstance(input_.get("adapter"), str):
-        return f"train the adapter {input_['adapter']}"
-    if "answer_tokens" in input_ and "repeats" in input_:
-        return f"measure tokens per second, up to {input_.get('context') or 'the usual'} tokens of context"
     texts = [value for value in input_.values() if isinstance(value, str) and value.strip()]
     return texts[0] if len(texts) == 1 else json.dumps(harmless(input_), ensure_ascii=False)
 

@@ -18,7 +18,7 @@ LOOKED = {
     **HERE,
     "host": {"cpu": "Abacus", "cores": 4},
     "build": "llama-cpp-python 0",
-    "model": {"name": "tiny", "parameters": 1e6, "weight_bytes": 1 << 20, "settings": {}},
+    "model": {"name": "tiny", "parameters": 1e6, "weight_bytes": 1 << 20, "settings": "experts 2"},
     "machine": {"bandwidth": 1e10, "gflops": 100.0},
     "energy": "this machine has no energy counters",
 }

@@ -69,10 +69,11 @@ blocks, no forks, no guesses, and beginnings shared only whole.
 end the part are said for the model, one a step like any others, and it answers with what is left of `max_tokens`. Grammar and
 stop strings belong to the answer behind it.
 
-*Waves.* Thoughts with the same adapters, expert count and rope settings run together; the next wave begins when all slots are
-empty. Adapters are worn by the contexts that are open; rope settings are those of a context, so all are opened anew; the
-expert count is that of a loaded model, so the first handle is freed before the second one is loaded, from pages that are
-still in memory. KV, in slots and on disk, stays with its wave.
+*Waves.* Thoughts with the same adapters, expert count, rope settings, KV types and attention run together; the next wave
+begins when all slots are empty. Adapters are worn by the contexts that are open; rope settings, KV types and attention are
+those of a context, so all are opened anew, by a plan of their own: contexts as long, and what does not fit beside them left
+out; the expert count is that of a loaded model, so the first handle is freed before the second one is loaded, from pages
+that are still in memory. KV, in slots and on disk, stays with its wave.
 
 *Place.* Which CPUs and memory nodes the engine uses is chosen from the machine's topology (`topology.py`, `binding.py`) and done
 before llama.cpp loads anything (`bound.py`): affinity for all threads, a memory policy for all pages, for llama.cpp puts threads

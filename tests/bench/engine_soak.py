@@ -34,12 +34,11 @@ from monk.engine.process import EngineProcess
 from monk.errors import EngineDied, Unavailable
 from monk.lora.adapter import Lora, Pair
 from monk.lora.gguf_adapter import write
+from tests.same_text import NEAR_TIE, Ids, gap, parting
 
 CLIENTS = 24
 CONTEXT = 4096
-MAX_LOGIT_GAP = 0.5  # as in the contract tests
 FLAT = 1.05
-Ids = tuple[int, ...]
 
 
 @dataclass
@@ -156,24 +155,9 @@ def trouble(engine: EngineProcess, until: float, dice: random.Random, record: Re
 
 def place_of(left: Ids, right: Ids) -> tuple[int, Ids]:
     """Where two texts part, and with which tokens."""
-    place = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), -1)
+    place = parting(left, right)
+    place = -1 if place is None else place
     return place, (*left[place : place + 1], *right[place : place + 1])
-
-
-def gap(engine: EngineProcess, request: ThoughtRequest, left: Ids, right: Ids) -> float:
-    """How far apart the two candidates were where the texts part, in natural log."""
-    place = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), -1)
-    if place < 0:
-        return float("inf")  # one is only longer: that is no near tie
-    probe = replace(request, id="probe", saved=left[:place], max_tokens=place + 1, sampling=Sampling(logprobs=16))
-    chances = {
-        token: chance
-        for message in engine.think(probe)
-        if isinstance(message, NewTokens)
-        for token, chance in message.logprobs[0].top
-    }
-    lost = -1e9
-    return abs(chances.get(left[place], lost) - chances.get(right[place], lost))
 
 
 def memory(engine: EngineProcess, until: float) -> Iterator[int]:
@@ -224,11 +208,11 @@ def tell(record: Record, gaps: list[float], readings: list[int], restarts: int) 
     """The verdict; 0 when all promises were kept."""
     warm = readings[len(readings) // 4 :] or [0]
     growth = max(warm[len(warm) // 2 :]) / max(1, max(warm[: max(1, len(warm) // 2)]))
-    wrong = [each for each in gaps if each >= MAX_LOGIT_GAP]
+    wrong = [each for each in gaps if each >= NEAR_TIE]
     for what, count in sorted(record.counts.items()):
         print(f"{what:<16}{count:>7}")
     print(f"restarts        {restarts:>7}")
-    print(f"texts that part at a near tie (gap < {MAX_LOGIT_GAP}): {len(gaps) - len(wrong)}, wrong: {len(wrong)}")
+    print(f"texts that part at a near tie (gap < {NEAR_TIE}): {len(gaps) - len(wrong)}, wrong: {len(wrong)}")
     print(f"memory: {warm[0] / 1e6:.0f} MB -> {warm[-1] / 1e6:.0f} MB, growth {growth:.3f} (limit {FLAT})")
     kept = not wrong and growth <= FLAT and record.counts["finished"] > 0
     print("all promises kept" if kept else "a promise was broken")

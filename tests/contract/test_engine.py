@@ -28,10 +28,10 @@ from monk.engine.process import EngineProcess
 from monk.engine.sampler import uniform
 from monk.engine.scripted import ScriptedEngine
 from monk.errors import ContextTooLong, EngineDied, InvalidInput, MonkError
+from tests.same_text import assert_same_greedy
 
 PATIENCE_SECONDS = 120.0
 # Two batch shapes sum in another order: where greedy texts part, the two tokens were this close (natural log).
-MAX_LOGIT_GAP = 0.5
 MAX_DRAW_GAP = 0.1  # of the whole probability: so far that may move the border between two candidates
 
 
@@ -116,26 +116,6 @@ def hear_until(stream: Stream, count: int) -> tuple[int, ...]:
         if isinstance(message, NewTokens):
             ids += message.ids
     return tuple(ids)
-
-
-def assert_same_greedy(
-    engine: EngineClient, request: ThoughtRequest, left: tuple[int, ...], right: tuple[int, ...]
-) -> None:
-    """Equal tokens; or, at the first difference, two candidates whose logits were nearly equal."""
-    if left == right:
-        return
-    place = next(at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
-    probe = replace(
-        request,
-        id=f"{request.id}-probe",
-        saved=left[:place],
-        max_tokens=place + 1,
-        sampling=replace(request.sampling, logprobs=8),
-    )
-    told = [message for message in engine.think(probe) if isinstance(message, NewTokens)]
-    chances = dict(told[0].logprobs[0].top)
-    gap = abs(chances[left[place]] - chances[right[place]])
-    assert gap < MAX_LOGIT_GAP, f"texts part at token {place} with a gap of {gap:.3f}"
 
 
 def assert_same_draw(

@@ -21,9 +21,8 @@ from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.services import utc_now
 from monk.settings import load
-from tests.contract.test_engine import assert_same_greedy
 from tests.lora_models import random_lora, shelved
-from tests.unit.test_engine_adapters import ids_of
+from tests.same_text import assert_same_greedy, said
 
 pytestmark = pytest.mark.real
 
@@ -88,7 +87,7 @@ def test_thirty_jobs_with_two_adapters_and_none_say_what_each_says_alone(home: P
     with alone() as single:
         for (_, name), thought in zip(wishes, thoughts, strict=True):
             asked = ThoughtRequest(thought.id, tokens(thought.prompt_ids), TOKENS, adapters=worn[name])
-            wanted = ids_of(single, asked)
+            wanted = said(single, asked)
             assert_same_greedy(single, asked, wanted, tokens(thought.token_ids))
             parted += wanted != tokens(thought.token_ids)
     assert parted <= PARTED

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from monk.engine import embedded, gguf_file
-from monk.engine.client import AdapterUse, Finished, NewTokens, Sampling, Segment, ThoughtRequest
+from monk.engine.client import AdapterUse, Sampling, Segment, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.errors import AdapterUnusable
@@ -18,6 +18,7 @@ from monk.lora.shelf import Shelf
 from tests.engine_models import write_tiny_model
 from tests.lora_hostile import FILES, FOLDERS
 from tests.lora_models import random_lora, shelved
+from tests.same_text import said
 
 pytestmark = pytest.mark.real
 PROMPTS = [tuple(b"The monk reads the " + word) for word in (b"first page.", b"second page.", b"last page of all.")]
@@ -43,16 +44,6 @@ def engine(model: Path, tmp_path: Path) -> Iterator[EngineProcess]:
     running.stop()
 
 
-def ids_of(engine: EngineProcess, request: ThoughtRequest) -> tuple[int, ...]:
-    ids: list[int] = []
-    for message in engine.think(request):
-        if isinstance(message, NewTokens):
-            ids += message.ids
-        elif isinstance(message, Finished):
-            assert message.reason in ("length", "stop")
-    return tuple(ids)
-
-
 def asked(adapters: list[tuple[AdapterUse, ...]], wave: int, number: int, name: str) -> ThoughtRequest:
     return ThoughtRequest(f"{name}-{wave}-{number}", PROMPTS[number % 3], 12, Sampling(), adapters=adapters[wave])
 
@@ -60,11 +51,11 @@ def asked(adapters: list[tuple[AdapterUse, ...]], wave: int, number: int, name: 
 def test_a_mixed_night_says_what_each_thought_says_alone(
     engine: EngineProcess, adapters: list[tuple[AdapterUse, ...]]
 ) -> None:
-    alone = {(wave, n): ids_of(engine, asked(adapters, wave, n, "alone")) for wave in range(4) for n in range(3)}
+    alone = {(wave, n): said(engine, asked(adapters, wave, n, "alone")) for wave in range(4) for n in range(3)}
     mixed = [(wave, number) for number in range(8) for wave in (2, 0, 3, 1)]
 
     with ThreadPoolExecutor(32) as pool:
-        answers = list(pool.map(lambda key: ids_of(engine, asked(adapters, *key, "mixed")), mixed))
+        answers = list(pool.map(lambda key: said(engine, asked(adapters, *key, "mixed")), mixed))
 
     for (wave, number), ids in zip(mixed, answers, strict=True):
         assert ids == alone[wave, number % 3], f"wave {wave}, prompt {number % 3}"
@@ -76,12 +67,12 @@ def test_an_adapter_that_vanished_fails_its_thought_and_nothing_else(
     engine: EngineProcess, adapters: list[tuple[AdapterUse, ...]], tmp_path: Path
 ) -> None:
     gone = AdapterUse(str(tmp_path / "gone.gguf"), "0" * 64)
-    before = ids_of(engine, asked(adapters, 1, 0, "before"))
+    before = said(engine, asked(adapters, 1, 0, "before"))
 
     with pytest.raises(AdapterUnusable, match="is gone"):
-        ids_of(engine, ThoughtRequest("gone", PROMPTS[0], 4, adapters=(gone,)))
+        said(engine, ThoughtRequest("gone", PROMPTS[0], 4, adapters=(gone,)))
 
-    assert ids_of(engine, asked(adapters, 1, 0, "after")) == before
+    assert said(engine, asked(adapters, 1, 0, "after")) == before
     assert engine.status().num_restarts == 0
 
 
@@ -89,7 +80,7 @@ def test_a_scale_of_zero_is_the_bare_model(engine: EngineProcess, adapters: list
     (worn,) = adapters[1]
     silent = ThoughtRequest("zero", PROMPTS[0], 12, adapters=(AdapterUse(worn.path, worn.sha256, 0.0),))
 
-    assert ids_of(engine, silent) == ids_of(engine, asked(adapters, 0, 0, "bare"))
+    assert said(engine, silent) == said(engine, asked(adapters, 0, 0, "bare"))
 
 
 def test_hostile_adapters_do_no_harm_to_the_running_engine(tmp_path: Path) -> None:
@@ -103,19 +94,19 @@ def test_hostile_adapters_do_no_harm_to_the_running_engine(tmp_path: Path) -> No
     try:
         prompt = tuple(engine.tokenize([Segment("The monk closes the book, and", False)]))
 
-        def said(*adapters: AdapterUse) -> tuple[int, ...]:
-            return ids_of(engine, ThoughtRequest(f"t{len(adapters)}", prompt, 16, adapters=adapters))
+        def wearing(*adapters: AdapterUse) -> tuple[int, ...]:
+            return said(engine, ThoughtRequest(f"t{len(adapters)}", prompt, 16, adapters=adapters))
 
-        before = said(), said(good)
+        before = wearing(), wearing(good)
         for number, make in enumerate([*FOLDERS.values(), *FILES.values()]):
             given = tmp_path / str(number) / "given"
             given.mkdir(parents=True)
             with pytest.raises(AdapterUnusable):
                 shelf.add("bad", make(given, base), base.path, datetime(2026, 1, 1, tzinfo=UTC))
         with pytest.raises(AdapterUnusable, match=r"llama\.cpp refuses"):
-            said(cut)
+            wearing(cut)
 
-        assert (said(), said(good)) == before and before[0] != before[1]
+        assert (wearing(), wearing(good)) == before and before[0] != before[1]
         assert [adapter.name for adapter in shelf.listing()] == ["good"]
         assert engine.status().num_restarts == 0
     finally:

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 from monk.engine import gguf_file, memory
-from monk.engine.client import Finished, NewTokens, Sampling, ThoughtRequest
+from monk.engine.client import Finished, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from tests.engine_models import write_tiny_model
+from tests.same_text import ROUNDING, assert_same_greedy, ids_of, said
 
 pytestmark = pytest.mark.real
 
-MAX_LOGIT_GAP = 0.05  # natural log; random weights have no favourites, so only rounding may part two runs
 MODELS = {
     "qwen3": {},
     "qwen3moe": {"experts": 8},
@@ -33,21 +33,6 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     made.stop()
 
 
-def ids_of(engine: EngineProcess, requests: list[ThoughtRequest]) -> list[tuple[int, ...]]:
-    streams = [engine.think(request) for request in requests]
-    return [tuple(id_ for m in stream if isinstance(m, NewTokens) for id_ in m.ids) for stream in streams]
-
-
-def assert_same(engine: EngineProcess, request: ThoughtRequest, left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    if left == right:
-        return
-    place = next(at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
-    probe = ThoughtRequest(f"{request.id}-probe", request.prompt, place + 1, Sampling(logprobs=8), saved=left[:place])
-    told = [message for message in engine.think(probe) if isinstance(message, NewTokens)]
-    chances = dict(told[0].logprobs[0].top)
-    assert abs(chances[left[place]] - chances[right[place]]) < MAX_LOGIT_GAP
-
-
 def request(name: str, seed: int, length: int, max_tokens: int = 24) -> ThoughtRequest:
     prompt = tuple((seed * 37 + at * at * 11) % 250 for at in range(length))
     bias = {257: -100.0, 258: -100.0}  # control tokens would end a random model's answer early
@@ -56,15 +41,15 @@ def request(name: str, seed: int, length: int, max_tokens: int = 24) -> ThoughtR
 
 def test_batched_shared_and_resumed_runs_equal_the_plain_one(engine: EngineProcess) -> None:
     asked = [request(f"t{at}", at % 3, 400) for at in range(6)]  # twins among them; longer than gemma3's window
-    alone = [ids_of(engine, [item])[0] for item in asked[:3]]
+    alone = [said(engine, item) for item in asked[:3]]
 
-    together = ids_of(engine, asked)
+    together = ids_of(*map(engine.think, asked))
 
     for at, item in enumerate(asked):
         assert len(together[at]) == 24
-        assert_same(engine, item, alone[at % 3], together[at])
+        assert_same_greedy(engine, item, alone[at % 3], together[at], ROUNDING)
     resumed = ThoughtRequest("rest", asked[0].prompt, 24, asked[0].sampling, saved=alone[0][:9])
-    assert_same(engine, asked[0], alone[0], (*alone[0][:9], *ids_of(engine, [resumed])[0]))
+    assert_same_greedy(engine, asked[0], alone[0], (*alone[0][:9], *said(engine, resumed)), ROUNDING)
 
 
 def test_twins_pay_for_their_prompt_once(engine: EngineProcess) -> None:
@@ -79,7 +64,7 @@ def test_memory_is_near_the_plan(engine: EngineProcess) -> None:
     card = engine.card()
     config = EngineConfig(Path(card.path), context=card.context, slots=card.slots, threads=1, ubatch=128)
     plan = memory.fit(gguf_file.read(config.model_path), config)
-    ids_of(engine, [request(f"full{at}", at, 1000, max_tokens=8) for at in range(4)])
+    ids_of(*[engine.think(request(f"full{at}", at, 1000, max_tokens=8)) for at in range(4)])
     time.sleep(1.2)  # a beat
 
     assert abs(engine.status().rss_bytes - plan.total_bytes) < 0.1 * plan.total_bytes + (24 << 20)

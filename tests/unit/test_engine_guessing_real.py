@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from collections.abc import Sequence as Row
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from monk.engine import embedded, sampler
-from monk.engine.client import EngineStatus, NewTokens, Sampling, Segment, ThoughtRequest
+from monk.engine.client import EngineStatus, Sampling, Segment, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from tests.engine_models import write_tiny_model
+from tests.same_text import assert_same_greedy, chances_at, ids_of, parting, said
 
 pytestmark = pytest.mark.real
 
-MAX_LOGIT_GAP = 0.5  # where greedy texts part, the two tokens were this close: as in tests/contract/test_engine.py
 MAX_CHANCE_GAP = 0.1  # where drawn texts part, the random number was this close to both tokens' shares
 NO_CONTROL = {257: -100.0, 258: -100.0}  # they would end a random model's answer early
 MODELS = {"qwen3": {}, "qwen3moe": {"experts": 8}}
@@ -48,11 +46,6 @@ def guessing() -> Iterator[EngineProcess]:
         yield engine
 
 
-def ids_of(engine: EngineProcess, requests: Row[ThoughtRequest]) -> list[tuple[int, ...]]:
-    streams = [engine.think(request) for request in requests]
-    return [tuple(id_ for m in stream if isinstance(m, NewTokens) for id_ in m.ids) for stream in streams]
-
-
 def status_after(engine: EngineProcess) -> EngineStatus:
     """Once the counters of all that was done have come with a beat."""
     asked_at = time.monotonic()
@@ -70,20 +63,12 @@ def assert_same(engine: EngineProcess, request: ThoughtRequest, left: tuple[int,
     """Equal tokens; or at the first difference the choice hung on less than what another batch shape may change."""
     if left == right:
         return
-    place = next(at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other)
-    probe = replace(
-        request,
-        id=f"{request.id}-probe",
-        saved=left[:place],
-        max_tokens=place + 1,
-        sampling=replace(request.sampling, logprobs=16),
-    )
-    told = [message for message in engine.think(probe) if isinstance(message, NewTokens)]
-    chances = dict(told[0].logprobs[0].top)
-    one, other = left[place], right[place]
     if request.sampling.temperature == 0.0:
-        assert abs(chances[one] - chances[other]) < MAX_LOGIT_GAP
+        assert_same_greedy(engine, request, left, right)
         return
+    place = parting(left, right)
+    assert place is not None
+    chances, one, other = chances_at(engine, request, left[:place]), left[place], right[place]
     distance = max(share_distance(chances, request.sampling, place, token) for token in (one, other))
     assert distance < MAX_CHANCE_GAP, f"texts part at token {place}, {distance:.3f} away from the random number"
 
@@ -101,7 +86,7 @@ def share_distance(chances: dict[int, float], sampling: Sampling, index: int, to
 def test_copied_text_is_guessed_and_stays_the_same(plain: EngineProcess, guessing: EngineProcess) -> None:
     asked = asking(plain, "copy", SENTENCE * 8, max_tokens=120)
 
-    without, with_guesses = ids_of(plain, [asked])[0], ids_of(guessing, [asked])[0]
+    without, with_guesses = said(plain, asked), said(guessing, asked)
 
     assert_same(plain, asked, without, with_guesses)
     told = status_after(guessing)
@@ -113,7 +98,7 @@ def test_copied_text_is_guessed_and_stays_the_same(plain: EngineProcess, guessin
 def test_drawn_text_is_the_same_seed_by_seed(plain: EngineProcess, guessing: EngineProcess) -> None:
     asked = [asking(plain, f"drawn-{seed}", SENTENCE * 6, temperature=0.8, top_k=12, seed=seed) for seed in range(4)]
 
-    without, with_guesses = ids_of(plain, asked), ids_of(guessing, asked)
+    without, with_guesses = ids_of(*map(plain.think, asked)), ids_of(*map(guessing.think, asked))
 
     for item, left, right in zip(asked, without, with_guesses, strict=True):
         assert_same(plain, item, left, right)
@@ -128,7 +113,7 @@ def test_a_batch_may_mix_those_who_copy_and_those_who_invent(plain: EngineProces
         asking(plain, "json", "Lamps:", max_tokens=60, json_schema={"type": "array", "items": {"type": "integer"}}),
     ]
 
-    without, with_guesses = ids_of(plain, asked), ids_of(guessing, asked)
+    without, with_guesses = ids_of(*map(plain.think, asked)), ids_of(*map(guessing.think, asked))
 
     for item, left, right in zip(asked[:3], without, with_guesses, strict=False):
         assert_same(plain, item, left, right)
@@ -144,7 +129,7 @@ def test_inventing_costs_next_to_no_rows(guessing: EngineProcess) -> None:
         for seed in range(3)
     ]
 
-    drawn = sum(map(len, ids_of(guessing, asked)))
+    drawn = sum(map(len, ids_of(*map(guessing.think, asked))))
 
     after = status_after(guessing)
     assert after.drafted_tokens - before.drafted_tokens < 0.1 * drawn
@@ -161,9 +146,9 @@ def test_tiny_models_say_the_same_with_and_without(architecture: str, tmp_path: 
         for at in range(4)
     ]
     with engine_of(path, speculation="off", ubatch=128) as engine:
-        without = ids_of(engine, asked)
+        without = ids_of(*map(engine.think, asked))
     with engine_of(path, ubatch=128) as engine:
-        with_guesses = ids_of(engine, asked)
+        with_guesses = ids_of(*map(engine.think, asked))
         for item, left, right in zip(asked, without, with_guesses, strict=True):
             assert len(right) == 120
             assert_same(engine, item, left, right)
@@ -174,7 +159,7 @@ def test_a_model_with_a_sliding_window_is_never_guessed_for(tmp_path: Path) -> N
     asked = ThoughtRequest("t", (5, 6, 7, 8) * 50, 100, Sampling(logit_bias=NO_CONTROL))
 
     with engine_of(path, ubatch=128) as engine:
-        drawn = ids_of(engine, [asked])[0]
+        drawn = said(engine, asked)
 
         assert len(drawn) == 100
         assert status_after(engine).drafted_tokens == 0

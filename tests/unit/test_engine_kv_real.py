@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from monk.engine import embedded, gguf_file, memory
-from monk.engine.client import Finished, NewTokens, PrefillProgress, Sampling, Stream, ThoughtRequest
+from monk.engine.client import Finished, NewTokens, PrefillProgress, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.process import EngineProcess
 from monk.errors import EngineDied
 from tests.engine_models import write_tiny_model
+from tests.same_text import ROUNDING, assert_same_greedy, ids_of
 
 pytestmark = pytest.mark.real
 
 PATIENCE_SECONDS = 120.0
 BLOCK = 128
-MAX_LOGIT_GAP = 0.05  # natural log; random weights have no favourites, so only rounding may part two runs
 BIAS = {257: -100.0, 258: -100.0}  # control tokens would end a random model's answer early
 
 Start = Callable[..., EngineProcess]
@@ -64,22 +64,6 @@ def text_of(seed: int, length: int) -> tuple[int, ...]:
     return tuple((seed * 37 + at * at * 11) % 250 for at in range(length))
 
 
-def ids_of(*streams: Stream) -> list[tuple[int, ...]]:
-    return [tuple(id_ for m in stream if isinstance(m, NewTokens) for id_ in m.ids) for stream in streams]
-
-
-def assert_same(engine: EngineProcess, asked: ThoughtRequest, left: tuple[int, ...], right: tuple[int, ...]) -> None:
-    """Equal tokens; or, at the first difference, two candidates whose logits were nearly equal."""
-    assert len(left) == len(right)
-    if left == right:
-        return
-    place = next(at for at, (one, other) in enumerate(zip(left, right, strict=True)) if one != other)
-    probe = ThoughtRequest("probe", asked.prompt, place + 1, Sampling(logprobs=8), saved=left[:place])
-    told = [message for message in engine.think(probe) if isinstance(message, NewTokens)]
-    chances = dict(told[0].logprobs[0].top)
-    assert abs(chances[left[place]] - chances[right[place]]) < MAX_LOGIT_GAP
-
-
 def wait_for(happens: Callable[[], object]) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not happens():
@@ -102,7 +86,7 @@ def test_restored_says_what_computed_said_also_in_another_width(start: Start, ti
     first = start(tiny)
     (computed,) = ids_of(first.think(asked))
     wait_for(lambda: first.status().kv.blocks_written == 5)
-    assert_same(first, asked, alone, computed)
+    assert_same_greedy(first, asked, alone, computed, ROUNDING)
     first.stop()
 
     for values in ({}, {"context": 2048, "slots": 3}, {"ubatch": 64, "slots": 1}):
@@ -113,7 +97,7 @@ def test_restored_says_what_computed_said_also_in_another_width(start: Start, ti
             ids += message.ids if isinstance(message, NewTokens) else ()
             end = message if isinstance(message, Finished) else end
         assert end is not None and end.num_prefilled == 700 - 5 * BLOCK
-        assert_same(again, asked, computed, tuple(ids))
+        assert_same_greedy(again, asked, computed, tuple(ids), ROUNDING)
         wait_for(lambda engine=again: engine.status().kv.hits == 5)
         assert again.status().kv.tokens_restored == 5 * BLOCK
         assert again.status().kv.failures == 0
@@ -131,7 +115,7 @@ def test_every_layout_of_kv_can_be_kept(start: Start, tiny: Path, values: dict[s
     again = start(tiny, **values)
     (restored,) = ids_of(again.think(asked))
 
-    assert_same(again, asked, computed, restored)
+    assert_same_greedy(again, asked, computed, restored, ROUNDING)
     wait_for(lambda: again.status().kv.hits == 3)
 
 
@@ -182,7 +166,7 @@ def test_another_question_on_the_same_document_computes_no_more_than_a_few_token
     wait_for(lambda: again.status().kv.hits == 4)
     assert again.status().kv.tokens_restored == 2 * 256 + 128 + 64
     alone_said = plain(start, embedded.model_path(), alone, context=2048, threads=2)
-    assert_same(again, alone, alone_said, ids_of(again.think(replace(alone, id="c")))[0])
+    assert_same_greedy(again, alone, alone_said, ids_of(again.think(replace(alone, id="c")))[0], ROUNDING)
 
 
 @pytest.mark.parametrize("damage", ["cut", "flipped", "foreign"])
@@ -206,7 +190,7 @@ def test_a_bad_block_is_deleted_and_computed_again(
     again = start(tiny)
     (after,) = ids_of(again.think(asked))
 
-    assert_same(again, asked, computed, after)
+    assert_same_greedy(again, asked, computed, after, ROUNDING)
     wait_for(lambda: again.status().kv.failures == 1 and again.status().kv.blocks_held == 3)
     told = [record for record in caplog.records if record.levelname == "WARNING"]
     assert [record.name for record in told] == ["monk.engine.process"]  # from the child, in the parent's journal
@@ -219,7 +203,7 @@ def test_a_folder_that_cannot_be_written_changes_nothing(start: Start, tiny: Pat
     engine = start(tiny)
     (ids,) = ids_of(engine.think(asked))
 
-    assert_same(engine, asked, plain(start, tiny, asked), ids)
+    assert_same_greedy(engine, asked, plain(start, tiny, asked), ids, ROUNDING)
     assert engine.status().kv.blocks_written == 0
 
 
@@ -232,7 +216,7 @@ def test_questions_on_one_document_are_forked_and_say_what_each_says_alone(start
 
     wait_for(lambda: engine.status().forked_tokens > 0)
     for item, ids in list(zip(asked, together, strict=True))[::2]:
-        assert_same(engine, item, plain(start, tiny, item), ids)
+        assert_same_greedy(engine, item, plain(start, tiny, item), ids, ROUNDING)
 
 
 def test_twins_are_computed_once(start: Start, tiny: Path) -> None:
@@ -254,7 +238,7 @@ def test_a_sliding_window_keeps_nothing_and_says_the_same(start: Start, tmp_path
     together = ids_of(*[engine.think(item) for item in asked])
 
     for item, ids in zip(asked[:2], together, strict=False):
-        assert_same(engine, item, plain(start, path, item), ids)
+        assert_same_greedy(engine, item, plain(start, path, item), ids, ROUNDING)
     status = engine.status()
     assert (status.kv.blocks_written, status.forked_tokens) == (0, 0)
 

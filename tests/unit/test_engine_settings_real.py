@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 
 from monk.engine import gguf_file, memory
-from monk.engine.client import Finished, KvFigures, ModelUse, NewTokens, Sampling, ThoughtRequest
+from monk.engine.client import KvFigures, ModelUse, NewTokens, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
 from monk.engine.llama import LlamaModel
 from monk.engine.native import Run
 from monk.engine.process import EngineProcess
 from monk.errors import EngineDied, InvalidInput, MemoryTooSmall, ModelUnusable
 from monk.lora.shelf import Shelf
-from tests.contract.test_engine import assert_same_greedy
 from tests.engine_models import write_tiny_model
 from tests.lora_models import random_lora, shelved
+from tests.same_text import assert_same_greedy, said
 
 pytestmark = pytest.mark.real
 PROMPTS = [tuple(b"The monk reads the " + word) for word in (b"first page.", b"second page.", b"last page of all.")]
@@ -53,16 +53,6 @@ def engine(model: Path, tmp_path: Path) -> Iterator[EngineProcess]:
     running.stop()
 
 
-def ids_of(engine: EngineProcess, request: ThoughtRequest) -> tuple[int, ...]:
-    ids: list[int] = []
-    for message in engine.think(request):
-        if isinstance(message, NewTokens):
-            ids += message.ids
-        elif isinstance(message, Finished):
-            assert message.reason in ("length", "stop")
-    return tuple(ids)
-
-
 def logprobs_of(engine: EngineProcess, request: ThoughtRequest) -> dict[int, float]:
     """Of the first token."""
     probe = replace(request, id=f"{request.id}-probe", max_tokens=1, sampling=Sampling(logprobs=8))
@@ -83,14 +73,14 @@ def asked(use: ModelUse, prompt: tuple[int, ...], name: str) -> ThoughtRequest:
 
 def test_a_mixed_night_says_what_each_thought_says_alone(engine: EngineProcess) -> None:
     alone = {
-        (wave, n): ids_of(engine, asked(USES[wave], PROMPTS[n], f"alone-{wave}-{n}"))
+        (wave, n): said(engine, asked(USES[wave], PROMPTS[n], f"alone-{wave}-{n}"))
         for wave in range(len(USES))
         for n in range(3)
     }
     mixed = [(wave, number % 3, number) for number in range(6) for wave in (2, 0, 6, 3, 5, 1, 4)]
 
     with ThreadPoolExecutor(42) as pool:
-        answers = list(pool.map(lambda k: ids_of(engine, asked(USES[k[0]], PROMPTS[k[1]], f"mixed-{k}")), mixed))
+        answers = list(pool.map(lambda k: said(engine, asked(USES[k[0]], PROMPTS[k[1]], f"mixed-{k}")), mixed))
 
     for (wave, prompt, _), ids in zip(mixed, answers, strict=True):
         assert ids == alone[wave, prompt], f"wave {wave}, prompt {prompt}"
@@ -115,33 +105,33 @@ def test_another_expert_count_and_another_rope_really_change_the_logits(engine: 
 def test_blocks_of_one_wave_are_not_restored_in_another(engine: EngineProcess) -> None:
     answers = {}
     for at, use in enumerate(USES[:4]):
-        answers[at] = ids_of(engine, asked(use, LONG, f"first-{at}"))
+        answers[at] = said(engine, asked(use, LONG, f"first-{at}"))
     blocks = len(USES[:4]) * (len(LONG) // 64)
     assert wait_for(engine, "blocks_written", blocks).hits == 0, "nothing of another wave"
     engine.stop()
     engine.start()
 
     for at, use in enumerate(USES[:4]):
-        assert ids_of(engine, asked(use, LONG, f"second-{at}")) == answers[at]
+        assert said(engine, asked(use, LONG, f"second-{at}")) == answers[at]
 
     found = wait_for(engine, "hits", blocks)
     assert (found.failures, found.blocks_written) == (0, blocks), "each finds its own"
 
 
 def test_what_would_abort_the_process_is_one_error(engine: EngineProcess) -> None:
-    before = ids_of(engine, asked(USES[2], PROMPTS[0], "before"))
+    before = said(engine, asked(USES[2], PROMPTS[0], "before"))
 
     for use in (ModelUse(experts=0), ModelUse(experts=9), ModelUse(rope_freq_base=float("inf"))):
         with pytest.raises(InvalidInput, match=r"experts|rope_freq_base"):
-            ids_of(engine, asked(use, PROMPTS[0], f"bad-{use}"))
+            said(engine, asked(use, PROMPTS[0], f"bad-{use}"))
 
-    assert ids_of(engine, asked(USES[2], PROMPTS[0], "after")) == before
+    assert said(engine, asked(USES[2], PROMPTS[0], "after")) == before
     assert engine.status().num_restarts == 0
 
 
 def test_a_killed_engine_goes_on_in_the_wave_of_each_thought(engine: EngineProcess) -> None:
     requests = [replace(asked(use, PROMPTS[0], f"k{at}"), max_tokens=900) for at, use in enumerate(USES[:4])]
-    whole = [ids_of(engine, replace(request, id=f"{request.id}-whole")) for request in requests]
+    whole = [said(engine, replace(request, id=f"{request.id}-whole")) for request in requests]
     streams = [engine.think(request) for request in requests]
     saved: list[list[int]] = [[] for _ in requests]
     first = streams[0].receive(30.0)
@@ -161,18 +151,18 @@ def test_a_killed_engine_goes_on_in_the_wave_of_each_thought(engine: EngineProce
 
     with ThreadPoolExecutor(4) as pool:
         again = [replace(request, saved=tuple(ids)) for request, ids in zip(requests, saved, strict=True)]
-        rest = list(pool.map(lambda request: ids_of(engine, request), again))
+        rest = list(pool.map(lambda request: said(engine, request), again))
     for at, ids in enumerate(whole):
         assert_same_greedy(engine, requests[at], ids, (*saved[at], *rest[at]))
 
 
 def test_the_house_may_set_what_all_thoughts_run_with(model: Path, engine: EngineProcess) -> None:
-    wanted = ids_of(engine, asked(USES[2], PROMPTS[1], "by-the-thought"))
-    own = ids_of(engine, asked(USES[0], PROMPTS[1], "as-in-the-file"))
+    wanted = said(engine, asked(USES[2], PROMPTS[1], "by-the-thought"))
+    own = said(engine, asked(USES[0], PROMPTS[1], "as-in-the-file"))
     house = EngineProcess(EngineConfig(model, context=512, slots=2, threads=1, model_use=USES[2]))
     try:
-        assert ids_of(house, asked(ModelUse(), PROMPTS[1], "by-the-house")) == wanted
-        assert ids_of(house, asked(ModelUse(experts=2), PROMPTS[1], "against-the-house")) == own
+        assert said(house, asked(ModelUse(), PROMPTS[1], "by-the-house")) == wanted
+        assert said(house, asked(ModelUse(experts=2), PROMPTS[1], "against-the-house")) == own
     finally:
         house.stop()
 
@@ -192,7 +182,7 @@ def test_an_adapter_is_worn_again_over_weights_that_were_loaded_anew(
     worn = (shelved(Shelf(tmp_path / "shelf"), "a", random_lora(model, 1, ("attn_q",)), model),)
 
     told = [
-        ids_of(engine, replace(asked(use, PROMPTS[2], f"{at}"), adapters=adapters))
+        said(engine, replace(asked(use, PROMPTS[2], f"{at}"), adapters=adapters))
         for at, (use, adapters) in enumerate([(USES[0], worn), (USES[2], worn), (USES[2], ()), (USES[0], worn)])
     ]
 

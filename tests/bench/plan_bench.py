@@ -38,7 +38,7 @@ from tests.filled_lanes import weigh
 MOST_MEMORY_ERROR, MOST_SPEED_ERROR = 0.05, 0.25
 GIB = float(1 << 30)
 SHA = "0" * 64
-NEW_TOKENS = 160
+NEW_TOKENS = 96
 MEMORY_HEADERS = ("model", "context", "at once", "chunk", "KV", "flash", "planned", "resident", "error")
 SPEED_HEADERS = ("model", "what", "predicted", "measured", "error")
 SPEED_MODELS = ["SmolLM2 Q4_1", "SmolLM2 Q4_0", "SmolLM2 Q8_0", "SmolLM2 F16", "tiny qwen3"]
@@ -183,8 +183,8 @@ def speed_of(config: EngineConfig, tune_seconds: float, *, quick: bool) -> Itera
     measured = Measured.of(done.record.facts, done.record.measured_at)
     assert measured is not None, "a tuning measures steps and prompts"
     filled = record.fill(config, done.record.values)
-    prompts = (256, 1500) if quick else (256, 1500, 6000)
-    steps = ((1, 64), (4, 300)) if quick else ((1, 64), (4, 300), (16, 64), (16, 1000), (1, 6000), (4, 3000))
+    prompts = (256, 1500) if quick else (256, 1500, 4000)
+    steps = ((1, 64), (4, 300)) if quick else ((1, 64), (4, 300), (16, 64), (16, 500), (1, 4000))
     never = {token: -100.0 for token, text in enumerate(file.tokens) if text in file.control_tokens}
     run = replace(filled, context=8192, slots=16, tune_folder=None, beat_seconds=0.05)
     pace = pace_of(measured, file, run)

@@ -11,7 +11,7 @@ import pytest
 from tests.running import RunningDaemon
 
 WIDTH = 16
-MAX_TOKENS = 120
+MAX_TOKENS = 64
 NO_END = {"1": -100.0, "2": -100.0}  # <|im_start|> and <|im_end|>: all answers are to be long
 NOUNS = ("owl", "bell", "river", "clock", "letter", "bridge", "candle", "garden", "map", "winter", "ship", "violin")
 
@@ -58,7 +58,7 @@ def test_a_killed_batch_of_sixteen_has_lost_at_most_the_last_second_of_each(daem
 
     assert len(kept) == WIDTH
     assert sum(kept.values()) >= drawn, daemon.tail()
-    assert max(kept.values()) - min(kept.values()) < MAX_TOKENS
+    assert max(kept.values()) < MAX_TOKENS, "all of them are in the middle"
     daemon.start()
     jobs = daemon.wait_jobs_ended(ids, 400)
     assert {job["state"] for job in jobs.values()} == {"done"}

@@ -182,6 +182,7 @@ def speed_of(config: EngineConfig, tune_seconds: float, *, quick: bool) -> Itera
     done = tune(config, file, SHA, tune_seconds, short=quick)
     measured = Measured.of(done.record.facts, done.record.measured_at)
     assert measured is not None, "a tuning measures steps and prompts"
+    print(json.dumps(asdict(measured)), file=sys.stderr, flush=True)
     filled = record.fill(config, done.record.values)
     prompts = (256, 1500) if quick else (256, 1500, 4000)
     steps = ((1, 64), (4, 300)) if quick else ((1, 64), (4, 300), (16, 64), (16, 500), (1, 4000))

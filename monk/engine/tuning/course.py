@@ -247,6 +247,14 @@ def _threads_single(situation: Situation, chosen: Setting) -> list[Alternative]:
     return _varied(chosen, "threads_single", situation.threads, lambda one: ("step", 1, situation.depth))
 
 
+def _behind_nothing(situation: Situation, chosen: Setting) -> list[Alternative]:
+    """Nothing is chosen by it. Asked before what takes minutes: without it a plan knows a step behind one depth only."""
+    if not _asks_anything(situation) or not situation.depth:
+        return []
+    trials = [trial for trial in _pace(situation, chosen) if trial.phase == "step" and not trial.depth]
+    return [Alternative(chosen, tuple((1.0, trial) for trial in trials))]
+
+
 def _width(situation: Situation, chosen: Setting) -> list[Alternative]:
     return _varied(chosen, "width", situation.widths, lambda one: ("step", one.width, situation.depth))
 
@@ -319,10 +327,11 @@ QUESTIONS = (
     Question("threads, prompts", _threads_prompt),
     Question("threads, batches", _threads_step),
     Question("threads, one thought", _threads_single),
+    Question("behind nothing", _behind_nothing),
     Question("width of the batch", _width),
     Question("chunk of a prompt", _chunk),
     Question("KV types", _kv_types, shapes_kv=True, changes_text=True),
     Question("worth", _worth, proves=True),
     Question("facts", _facts),
 )
-SILENT = frozenset({"as it is", "worth", "facts"})  # not for the table
+SILENT = frozenset({"as it is", "behind nothing", "worth", "facts"})  # not for the table

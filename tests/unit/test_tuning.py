@@ -143,6 +143,16 @@ def test_when_the_time_is_short_what_was_chosen_so_far_is_proved_first() -> None
     assert trial is not None and trial.question == "threads, prompts"  # and then it goes on
 
 
+def test_a_step_behind_nothing_is_known_before_what_takes_minutes_is_asked() -> None:
+    _, made = run(ASKED, even)
+    long_ones = [at for at, trial in enumerate(made) if trial.question in ("width of the batch", "chunk of a prompt")]
+    notebook, _ = run(ASKED, even, most=min(long_ones))
+
+    points = facts(ASKED, notebook, NOW, stream_bytes=0)["step_points"]
+
+    assert {(rows, depth) for rows, depth, _ in points} >= {(1, 0), (NOW.width, 0), (NOW.width, ASKED.depth)}
+
+
 def test_later_questions_are_asked_under_what_earlier_ones_chose() -> None:
     _, made = run(ASKED, lambda trial: even(trial) * (0.5 if trial.flash else 1.0))
 

@@ -186,7 +186,8 @@ def speed_of(config: EngineConfig, tune_seconds: float, *, quick: bool) -> Itera
     filled = record.fill(config, done.record.values)
     prompts = (256, 1500) if quick else (256, 1500, 4000)
     steps = ((1, 64), (4, 300)) if quick else ((1, 64), (4, 300), (16, 64), (16, 500), (1, 4000))
-    never = {token: -100.0 for token, text in enumerate(file.tokens) if text in file.control_tokens}
+    ends = set(file.control_tokens)
+    never = {token: -100.0 for token, text in enumerate(file.tokens) if text in ends}
     run = replace(filled, context=8192, slots=16, tune_folder=None, beat_seconds=0.05)
     pace = pace_of(measured, file, run)
     with engine(run) as running:

@@ -8,7 +8,7 @@ from monk.engine.tuning.trial import Situation
 
 DEPTHS = (4096, 1024, 256)
 PIECES = (512, 256, 128, 64, 32)
-DEPTH_SHARE = 0.15  # of the time, for the tokens that trials stand behind, at the first ones' speed: the last take longer
+DEPTH_SHARE = 0.15  # of the time, for the tokens that trials stand behind, at the speed of the first ones
 PIECE_SHARE = 0.02  # for one piece of a prompt
 CALL_SHARE = 0.08  # for the longest single call
 SLACK = 64  # tokens that a stream may grow by before it is laid out anew

@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from monk.engine import topology
-from monk.engine.topology import ROOT
+from monk.engine.topology import ROOT, text_at
 
 UNBOUNDED = 1 << 62
 MEASURE_SIZE = 1024  # of the matrices whose product tells the machine's rate
@@ -31,14 +31,14 @@ def ram_bytes() -> int:
 
 
 def held_bytes() -> int:
-    """What this process has taken of memory and would not be counted as available: all but unlocked pages of files."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:  # macOS
+    """What this process has taken of memory and is not counted as available: its own, or what it has locked of that and of
+    files, whichever is more. Own memory may be locked too, so the sum of both would count it twice."""
+    lines = text_at(Path("/proc/self/status")).splitlines()
+    if not lines:  # macOS
         import psutil
 
         return int(psutil.Process().memory_info().rss)
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmLck:")))
+    return max(int(line.split()[1]) * 1024 for line in lines if line.startswith(("RssAnon:", "VmLck:")))
 
 
 def _mem_available() -> int:

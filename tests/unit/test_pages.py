@@ -194,3 +194,20 @@ def test_a_file_that_lies_badly_is_dropped_or_refused_when_somebody_holds_it(tmp
 def test_the_limit_of_this_process_is_a_number_of_bytes_or_none() -> None:
     limit = pages.lock_limit()
     assert limit == pages.UNLIMITED or limit == resource.getrlimit(resource.RLIMIT_MEMLOCK)[1]
+
+
+def test_own_memory_that_is_locked_is_held_once() -> None:
+    """In a process of its own: another test may give memory back meanwhile."""
+    script = """
+import ctypes, mmap
+from monk.engine.machine import held_bytes
+before, size = held_bytes(), 4 << 20
+own = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+own.write(bytes([1]) * size)
+address = ctypes.addressof(ctypes.c_char.from_buffer(own))
+assert ctypes.CDLL(None).mlock(ctypes.c_void_p(address), ctypes.c_size_t(size)) == 0
+print(held_bytes() - before)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert 0.9 * (4 << 20) < int(told.stdout) < 1.5 * (4 << 20)

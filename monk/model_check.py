@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from monk.engine import gguf_file, memory
 from monk.engine.client import ModelUse
@@ -66,16 +65,12 @@ class ModelCheck:
                 stamp = stat.st_mtime_ns, stat.st_size
                 if self._known is None or self._known[0] != stamp:
                     file = gguf_file.read(self._config.model_path)
-                    self._known = stamp, (replace(OwnSettings.of(file), **self._of_house()), file)
+                    self._known = stamp, (self._own(file), file)
             except (OSError, ModelUnusable):
                 return None
             return self._known[1]
 
-    def _of_house(self) -> dict[str, Any]:
-        """What is set; what was measured is not known here."""
-        config = self._config
-        return {
-            "kv_type_k": config.kv_type_k,
-            "kv_type_v": config.kv_type_v,
-            "flash_attention": config.flash_attention,
-        }
+    def _own(self, file: GgufFile) -> OwnSettings:
+        """With what is set; what a tuning may choose is not known here."""
+        own = self._config.own_settings(file)
+        return replace(own, kv_type_k=None, kv_type_v=None) if self._config.kv_types_free else own

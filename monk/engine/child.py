@@ -176,9 +176,7 @@ class Child:
             config = fill(config, record.values)
         config = within(config)
         plan = memory.fit(file, config)
-        config = replace(
-            config, flash_attention="on" if plan.flash_attention else "off"
-        )  # for thoughts that want another
+        config = replace(config, flash_attention="on" if plan.flash_attention else "off")  # what others differ from
         from monk.engine.archive import open_archive
         from monk.engine.llama import LlamaModel  # takes half a second: a refused file should not wait for it
         from monk.engine.runner import Runner, RunnerConfig
@@ -196,12 +194,7 @@ class Child:
             share_prefixes=config.share_prefixes,
             speculates=config.speculation == "auto",
             **prices(record),
-            own=replace(
-                OwnSettings.of(file),
-                kv_type_k=config.kv_type_k,
-                kv_type_v=config.kv_type_v,
-                flash_attention=config.flash_attention,
-            ),
+            own=config.own_settings(file),
             house=house,
         )
         self._archive = open_archive(file, config, plan, sha256)

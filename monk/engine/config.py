@@ -8,7 +8,8 @@ from typing import Any, Literal, get_args
 
 from monk.engine.binding import THREADS, Binding, Numa, check_settings
 from monk.engine.client import AS_ITS_FILE_SAYS, ModelUse
-from monk.engine.model_use import CHOICES, QUANTISED_KV, FlashAttention, KvType, check_ranges
+from monk.engine.gguf_file import GgufFile
+from monk.engine.model_use import CHOICES, QUANTISED_KV, FlashAttention, KvType, OwnSettings, attention, check_ranges
 from monk.engine.pages import HugePages
 from monk.errors import InvalidInput, SettingsInvalid
 
@@ -143,10 +144,14 @@ class EngineConfig:
     def under(self, use: ModelUse) -> EngineConfig:
         """As the house would have to be set for a thought that wants `use` to run so. Values that are quantised bring flash
         attention with them. Raises SettingsInvalid."""
-        wanted: dict[str, Any] = {name: value for name in CHOICES if (value := getattr(use, name)) is not None}
-        if wanted.get("kv_type_v") in QUANTISED_KV:
-            wanted.setdefault("flash_attention", "on")
+        whole = replace(use, flash_attention=attention(use))
+        wanted: dict[str, Any] = {name: value for name in CHOICES if (value := getattr(whole, name)) is not None}
         return replace(self, model_use=replace(use, **dict.fromkeys(CHOICES)), **wanted)
+
+    def own_settings(self, file: GgufFile) -> OwnSettings:
+        """What the model runs with by these settings where a thought says nothing."""
+        house = {name: getattr(self, name) for name in CHOICES}
+        return replace(OwnSettings.of(file), **house)
 
     def to_json(self) -> dict[str, Any]:
         """JSON values, read back by `from_json` in the child."""

@@ -46,8 +46,10 @@ class OwnSettings:
     is_scaled: bool = False  # the file brings a rope scaling of its own
     key_length: int = 128  # values of a head
     value_length: int = 128
-    kv_type_k: KvType = "f16"  # from here on: the house's, which the file knows nothing of
-    kv_type_v: KvType = "f16"
+    kv_type_k: KvType | None = (
+        "f16"  # from here on: the house's, which the file knows nothing of; None: not decided yet
+    )
+    kv_type_v: KvType | None = "f16"
     flash_attention: FlashAttention = "auto"  # not decided yet
 
     @classmethod
@@ -73,6 +75,11 @@ def said(use: ModelUse | Mapping[str, Any]) -> str:
     return ", ".join(
         f"{name} {value if isinstance(value, str) else format(value, 'g')}" for name, value in values.items()
     )
+
+
+def attention(use: ModelUse) -> str | None:
+    """What it says of flash attention, or what its values need; None: neither."""
+    return use.flash_attention or ("on" if use.kv_type_v in QUANTISED_KV else None)
 
 
 def check_ranges(use: ModelUse) -> None:
@@ -155,7 +162,7 @@ def plain(use: ModelUse, own: OwnSettings) -> ModelUse:
         use = replace(use, rope_freq_base=None)
     if not own.is_scaled and use.rope_freq_scale == 1.0:
         use = replace(use, rope_freq_scale=None)
-    flash = use.flash_attention or ("on" if use.kv_type_v in QUANTISED_KV else None)
+    flash = attention(use)
     return replace(
         use,
         kv_type_k=None if use.kv_type_k == own.kv_type_k else use.kv_type_k,

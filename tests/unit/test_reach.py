@@ -146,6 +146,9 @@ def test_settings_that_the_file_has_anyway_make_no_other_model(tmp_path: Path) -
 
     assert check.plain(ModelUse(experts=2, rope_freq_base=10000.0)) == ModelUse()
     assert check.plain(ModelUse(experts=4)) == ModelUse(experts=4)
+    free = ModelCheck(replace(check._config, kv_types_free=True))
+    assert check.plain(ModelUse(kv_type_k="f16")) == ModelUse()
+    assert free.plain(ModelUse(kv_type_k="f16")) == ModelUse(kv_type_k="f16"), "a tuning may have chosen another"
     assert ModelCheck(EngineConfig(tmp_path / "none.gguf")).plain(ModelUse(experts=2)) == ModelUse(experts=2)
     assert ModelCheck(EngineConfig(tmp_path / "none.gguf")).parts() == ()
 

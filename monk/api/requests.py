@@ -62,8 +62,9 @@ class ModelSettings(BaseModel):
     @classmethod
     def _of_one_job(cls, values: Any) -> Any:
         """Refuse what is set once for the whole process, and say where."""
-        for name in sorted(values.keys() & OF_ALL_JOBS) if isinstance(values, dict) else ():
-            raise ValueError(f"{name} holds for the loaded model and so for all jobs; set it in monk.toml")
+        named = sorted(values.keys() & OF_ALL_JOBS) if isinstance(values, dict) else []
+        if named:
+            raise ValueError(f"{named[0]} holds for the loaded model and so for all jobs; set it in monk.toml")
         return values
 
 

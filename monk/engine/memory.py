@@ -47,9 +47,7 @@ class Layout:
     weight_bytes: int
     stream_bytes: int  # KV of one slot
     kv_bytes_per_token: int = 1
-    in_place: bool = (
-        False  # the only slot's lane has a scratch sequence: long prompts are computed where they are needed
-    )
+    in_place: bool = False  # the only slot's lane has a scratch sequence, and long prompts are computed there
     flash_attention: bool = False  # with it a fork lane is no faster than streams
 
 

@@ -124,9 +124,9 @@ class Pacer:
             if chance >= LEAST_CHANCE
         ]
         counts, tokens, found = [0] * len(wishes), float(len(wishes)), []
-        for chance, row in sorted(guesses)[: max(0, self._most_rows - len(wishes))]:
+        for minus_chance, row in sorted(guesses)[: max(0, self._most_rows - len(wishes))]:
             counts[row] += 1
-            tokens -= chance
+            tokens -= minus_chance
             found.append((list(counts), tokens))
         return found
 

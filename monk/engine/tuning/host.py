@@ -66,9 +66,8 @@ def build() -> str:
     """The llama.cpp in use: its release, and the size of its kernels, which another way of compiling changes."""
     found = importlib.util.find_spec("llama_cpp")
     kernels = sorted(Path(found.origin).parent.glob("lib/*ggml-cpu*")) if found and found.origin else []
-    sizes = ",".join(
-        sorted({str(file.stat().st_size) for file in kernels})
-    )  # under several names, as links or as copies
+    # under several names, as links or as copies
+    sizes = ",".join(sorted({str(file.stat().st_size) for file in kernels}))
     return f"llama-cpp-python {version('llama-cpp-python')} ({sizes or 'one piece'})"
 
 

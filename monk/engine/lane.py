@@ -85,13 +85,26 @@ class LlamaLane:
     # --- decoding
 
     def decode(self, runs: Row[Run], phase: Phase) -> int:
+        self._fill(self._batch, runs)
+        return self.compute(self._batch, phase)
+
+    def prepared(self, runs: Row[Run]) -> Batch:
+        """For `compute`, later: where time is measured, as little as possible should stand beside llama.cpp's own."""
+        batch = Batch(sum(len(run.tokens) for run in runs))
+        self._fill(batch, runs)
+        return batch
+
+    def compute(self, batch: Batch, phase: Phase) -> int:
+        """What llama_decode says."""
+        self._set_threads(phase)
+        return int(C.llama_decode(self._context, batch.struct))
+
+    def _fill(self, batch: Batch, runs: Row[Run]) -> None:
         count = sum(len(run.tokens) for run in runs)
         assert 0 < count <= self._batch.capacity, "more tokens than the batch holds would abort the process"
         assert sum(run.outputs for run in runs) <= self.most_outputs, "so would more outputs than are reserved"
         assert all(0 <= run.slot < self.num_sequences and run.outputs <= len(run.tokens) for run in runs)
-        self._batch.fill(runs)
-        self._set_threads(phase)
-        return int(C.llama_decode(self._context, self._batch.struct))
+        batch.fill(runs)
 
     def _set_threads(self, phase: Phase) -> None:
         """llama.cpp has one number for calls of a single row and one for all others, whatever they are for."""

@@ -31,6 +31,7 @@ from monk.engine.sequence import Tokens
 from monk.errors import MemoryTooSmall, SettingsInvalid
 
 WARM_TOKENS = 64  # of a prompt behind many: filling has warmed the rest
+WARM_SECONDS = 0.3
 TELL_SECONDS = 5.0
 IMAGE_BYTES = 512 << 20  # of a beginning that is kept in memory for the next width
 Told = Callable[[dict[str, Any]], None]
@@ -108,7 +109,7 @@ class Gauge:
     def _opened(self, point: Point) -> LlamaLane:
         if point.rows == 1:
             self._image = None
-        kind = (point.rows, point.context, point.flash, point.type_k, point.type_v, point.ubatch)
+        kind = (point.rows, point.context, point.flash, point.type_k, point.type_v, point.ubatch, point.depth > 0)
         if self._lane is not None and kind == self._lane_is:
             forget_peak()
             return self._lane
@@ -133,7 +134,8 @@ class Gauge:
             "flash_attention": "on" if point.flash else "off",
             "kv_type_k": point.type_k,
             "kv_type_v": point.type_v,
-            "kv_folder": self._folder or Path("."),  # with one sequence: a scratch beside it, to cut blocks with
+            # with one sequence: a scratch beside it, to cut blocks with; it costs a step some 2 %
+            "kv_folder": (self._folder or Path(".")) if point.depth else None,
         }
         try:
             return replace(self._config, **settings)
@@ -183,7 +185,7 @@ class Gauge:
         at = held
         while at < depth:
             end = min(at + lane.most_tokens, depth, (at // BLOCK_TOKENS + 1) * BLOCK_TOKENS)
-            self._timed(lane, [Run(base, at, self._token_row(end)[at:end])])
+            _timed(lane, [[Run(base, at, self._token_row(end)[at:end])]])
             at = end
             if deep is not None and (at % BLOCK_TOKENS == 0 or at == depth):
                 if not self._keep(deep, lane, at, depth, time.perf_counter() - block_at):
@@ -240,22 +242,29 @@ class Gauge:
     # --- timing
 
     def _warm(self, lane: LlamaLane, point: Point) -> None:
-        if point.test == "prompt":
-            count = min(point.tokens, WARM_TOKENS) if point.depth else point.tokens
-            self._prompt(lane, point.depth, count)
-        else:
-            self._step(lane, point, point.depth)
+        """A call at least: on two shared cores that had been idle the first ten steps took 5 % longer (2026-11-26)."""
+        seconds = 0.0
+        while seconds < WARM_SECONDS:
+            self._all_back(lane, point)
+            if point.test == "answer":
+                seconds += self._steps(lane, point, point.depth, 1)
+            else:
+                seconds += self._prompt(
+                    lane, point.depth, min(point.tokens, WARM_TOKENS) if point.depth else point.tokens
+                )
+            if self._state is not None:  # to put it back takes longer than a call
+                break
 
     def _once(self, lane: LlamaLane, point: Point) -> float:
         """Seconds of one repeat, from the same state as all others."""
         self._all_back(lane, point)
         first = point.depth
         if self._has_base(point) and first:  # copies between sequences are made by the next call
-            self._step(lane, point, first)
+            self._steps(lane, point, first, 1)
             first += 1
         if point.test == "prompt":
             return self._prompt(lane, first, point.tokens)
-        return sum(self._step(lane, point, first + number) for number in range(point.tokens))
+        return self._steps(lane, point, first, point.tokens)
 
     def _all_back(self, lane: LlamaLane, point: Point) -> None:
         """To what they stand behind, and no more."""
@@ -276,25 +285,24 @@ class Gauge:
 
     def _prompt(self, lane: LlamaLane, first: int, count: int) -> float:
         tokens = self._token_row(first + count)
-        seconds = 0.0
-        for start in range(first, first + count, lane.most_tokens):
-            end = min(start + lane.most_tokens, first + count)
-            seconds += self._timed(lane, [Run(0, start, tokens[start:end])])
-        return seconds
+        starts = range(first, first + count, lane.most_tokens)
+        ends = (min(start + lane.most_tokens, first + count) for start in starts)
+        return _timed(lane, [[Run(0, start, tokens[start:end])] for start, end in zip(starts, ends, strict=True)])
 
-    def _step(self, lane: LlamaLane, point: Point, position: int) -> float:
-        tokens = self._token_row(position + 37 * point.rows + 1)
-        runs = [
-            Run(slot, position, tokens[position + 37 * slot : position + 37 * slot + 1]) for slot in range(point.rows)
-        ]
-        return self._timed(lane, runs)
+    def _steps(self, lane: LlamaLane, point: Point, first: int, count: int) -> float:
+        """Each row another text."""
+        tokens = self._token_row(first + count + 37 * point.rows)
+        rows = [(slot, tokens[37 * slot :]) for slot in range(point.rows)]
+        places = range(first, first + count)
+        return _timed(lane, [[Run(slot, at, row[at : at + 1]) for slot, row in rows] for at in places])
 
-    def _timed(self, lane: LlamaLane, runs: list[Run]) -> float:
-        began = time.perf_counter()
-        code = lane.decode(runs, "prefill")
-        if code == DONE:
-            lane.logits(sum(run.outputs for run in runs))
-        seconds = time.perf_counter() - began
-        if code != DONE:
+
+def _timed(lane: LlamaLane, calls: list[list[Run]]) -> float:
+    """Seconds of the calls, one after the other. Raises Refused when one of them fails."""
+    batches = [lane.prepared(runs) for runs in calls]
+    began = time.perf_counter()
+    for batch in batches:
+        if (code := lane.compute(batch, "prefill")) != DONE:
             raise Refused("the context is full" if code == NO_ROOM else f"llama_decode says {code}")
-        return seconds
+    lane.logits(1)
+    return time.perf_counter() - began

@@ -91,7 +91,8 @@ def test_one_measurement_decides_nothing() -> None:
 def test_alternatives_take_turns_so_that_a_busy_minute_hits_them_all() -> None:
     _, made = run(replace(ASKED, threads=(), widths=(), chunks=(), kv_types=()), even)
 
-    prompts = [trial.flash for trial in made if trial.phase == "prompt" and trial.depth == 0]
+    asked = [trial for trial in made if trial.question == "flash attention"]
+    prompts = [trial.flash for trial in asked if trial.phase == "prompt" and trial.depth == 0]
     assert prompts == [False, True] * 3  # not: all of one, then all of the other
 
 
@@ -143,14 +144,31 @@ def test_when_the_time_is_short_what_was_chosen_so_far_is_proved_first() -> None
     assert trial is not None and trial.question == "threads, prompts"  # and then it goes on
 
 
-def test_a_step_behind_nothing_is_known_before_what_takes_minutes_is_asked() -> None:
+def test_how_time_grows_with_depth_is_known_before_what_takes_minutes_is_asked() -> None:
     _, made = run(ASKED, even)
     long_ones = [at for at, trial in enumerate(made) if trial.question in ("width of the batch", "chunk of a prompt")]
     notebook, _ = run(ASKED, even, most=min(long_ones))
 
-    points = facts(ASKED, notebook, NOW, stream_bytes=0)["step_points"]
+    told = facts(ASKED, notebook, NOW, stream_bytes=0)
+    steps, prompts = ({(rows, depth) for rows, depth, _ in told[points]} for points in ("step_points", "prompt_points"))
 
-    assert {(rows, depth) for rows, depth, _ in points} >= {(1, 0), (NOW.width, 0), (NOW.width, ASKED.depth)}
+    assert steps >= {(rows, depth) for rows in (1, NOW.width // 2, NOW.width) for depth in (0, ASKED.depth)}
+    assert prompts >= {(ASKED.piece, 0), (ASKED.piece, ASKED.depth)}
+
+
+def test_a_choice_is_made_by_the_fastest_calls_and_a_plan_by_the_middle_ones() -> None:
+    calls: dict[Trial, int] = {}
+
+    def noisy(trial: Trial) -> float:
+        calls[trial] = calls.get(trial, 0) + 1
+        return even(trial) * (1.0, 1.4, 1.3)[(calls[trial] - 1) % 3]
+
+    notebook, _ = run(replace(ASKED, rounds=(3,)), noisy)
+    told = facts(ASKED, notebook, NOW, stream_bytes=0)
+
+    assert choose(ASKED, notebook).setting == NOW
+    assert {round(seconds / rows, 6) for rows, _, seconds in told["step_points"]} == {0.0013}
+    assert told["decode_seconds"][NOW.width] == pytest.approx(0.0013 * NOW.width)
 
 
 def test_later_questions_are_asked_under_what_earlier_ones_chose() -> None:

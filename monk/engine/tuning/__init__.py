@@ -12,9 +12,11 @@ types. When the time is used up, what has no answer stays as it is. A model of 7
 than the first question; a small one is through in half a minute.
 
 *Noise.* Alternatives take turns, so that a neighbour's minute of work hits all of them; what runs now is measured anew
-for each question. What counts is the fastest of the repeats, since noise only ever makes slower; and an alternative is
-taken only if it is faster than what runs now by more than 3 % and more than the repeats of either differ. One measurement
-decides nothing. At the end all that was chosen runs beside what runs now, and if it is slower, everything stays.
+for each question. What counts for a choice is the fastest of the repeats, since noise only ever makes slower; and an
+alternative is taken only if it is faster than what runs now by more than 3 % and more than the repeats of either differ. One
+measurement decides nothing. At the end all that was chosen runs beside what runs now, and if it is slower, everything
+stays. What a plan reckons with is the middle of the repeats: nights have the noise too, and on two shared cores the fastest
+promised a fifth more, and a cell of KV at half of its price (2026-11-26).
 
 *Depth.* Attention is what the settings differ in most, and an empty context has none. All is measured behind 4,096
 tokens, or 1,024, or 256, whatever the time allows; behind less than 1,024, flash attention is not decided.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from statistics import median
 
 import numpy as np
 
@@ -121,14 +122,14 @@ class Bench:
         return seconds
 
     def _steps(self, rig: Rig, lane: LlamaLane, slots: range, base: int, trial: Trial) -> float:
-        """The fastest of a few; the first one copies, and gets its buffers."""
+        """The middle of a few; the first one copies, and gets its buffers."""
         lane.use_threads(trial.threads)
         seconds: list[float] = []
         for slot in slots:
             self._lay(rig, lane, slot, base, trial.depth)
         while len(seconds) < 2 or (len(seconds) <= MOST_STEPS and sum(seconds) < STEP_SECONDS):
             seconds.append(self._timed(lane, [self._next(rig, lane, slot, 1) for slot in slots]))
-        return min(seconds[1:])
+        return median(seconds[1:])
 
     def _copy(self, rig: Rig, trial: Trial) -> float:
         lane = self._steps_lane(rig, trial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from monk.engine.tuning.course import COPIES, QUESTIONS, Verdict, answer, trial_of, whole
@@ -73,10 +74,11 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
     depth, width = situation.depth, chosen.width
 
     def took(phase: Phase, rows: int, behind: int) -> float | None:
-        return notebook.best(replace(trial_of(chosen, phase, rows, behind), question="facts"))
+        return notebook.middle(replace(trial_of(chosen, phase, rows, behind), question="facts"))
 
-    told: dict[str, Any] = {"depth": depth, "decode_seconds": _steps(situation, notebook, chosen)}
-    told |= {"step_points": _points(notebook, chosen, "step"), "prompt_points": _points(notebook, chosen, "prompt")}
+    steps, prompts = _points(notebook, chosen, "step"), _points(notebook, chosen, "prompt")
+    told: dict[str, Any] = {"depth": depth, "step_points": steps, "prompt_points": prompts}
+    told["decode_seconds"] = {int(rows): seconds for rows, behind, seconds in steps if behind == depth}
     single, copying = took("step", 1, depth), took("copy", min(COPIES, width), depth)
     if stream_bytes and single is not None and copying is not None and copying > single:
         told["copy_bytes_per_second"] = round(min(COPIES, width) * stream_bytes / (copying - single))
@@ -87,21 +89,9 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
 
 
 def _points(notebook: Notebook, chosen: Setting, phase: Phase) -> list[list[float]]:
-    """The fastest of all calls of one phase under the chosen setting, by rows and depth."""
-    fastest: dict[tuple[int, int], float] = {}
+    """The middle of all calls of one phase under the chosen setting, whatever they were made for, by rows and depth."""
+    taken: dict[tuple[int, int], list[float]] = {}
     for trial, seconds in notebook.taken.items():
-        is_ours = replace(trial, question="") == trial_of(chosen, phase, trial.rows, trial.depth)
-        if is_ours and seconds:
-            place = trial.rows, trial.depth
-            fastest[place] = round(min(*seconds, fastest.get(place, float("inf"))), 6)
-    return [[rows, depth, seconds] for (rows, depth), seconds in sorted(fastest.items())]
-
-
-def _steps(situation: Situation, notebook: Notebook, chosen: Setting) -> dict[int, float]:
-    """The fastest of all steps of the chosen kind, by rows."""
-    fastest: dict[int, float] = {}
-    for trial, seconds in notebook.taken.items():
-        is_ours = replace(trial, question="") == trial_of(chosen, "step", trial.rows, situation.depth)
-        if is_ours and seconds:
-            fastest[trial.rows] = round(min(*seconds, fastest.get(trial.rows, float("inf"))), 6)
-    return dict(sorted(fastest.items()))
+        if replace(trial, question="") == trial_of(chosen, phase, trial.rows, trial.depth):
+            taken.setdefault((trial.rows, trial.depth), []).extend(seconds)
+    return [[rows, depth, round(median(seconds), 6)] for (rows, depth), seconds in sorted(taken.items()) if seconds]

@@ -196,19 +196,18 @@ def trial_of(setting: Setting, phase: Phase, rows: int, depth: int) -> Trial:
     return Trial(phase, rows, depth, setting.flash, threads, setting.type_k, setting.type_v)
 
 
-def _as_it_is(situation: Situation, chosen: Setting) -> list[Alternative]:
-    """Where nothing else is asked: how fast it is."""
-    if _asks_anything(situation):
-        return []
-    return [Alternative(chosen, tuple((1.0, trial) for trial in _pace(situation, chosen)))]
+def _pace(situation: Situation, chosen: Setting) -> list[Alternative]:
+    """Nothing is chosen by it. Asked before what takes minutes: a plan needs to know how time grows with depth."""
+    return [Alternative(chosen, tuple((1.0, trial) for trial in _pace_trials(situation, chosen)))]
 
 
-def _pace(situation: Situation, chosen: Setting) -> list[Trial]:
-    """A piece of a prompt, and steps of one and of all, behind the context and behind nothing: how fast it is, and how that
-    changes with depth."""
+def _pace_trials(situation: Situation, chosen: Setting) -> list[Trial]:
+    """A piece of a prompt and steps of three widths, behind the context and behind nothing. Three, because what a row behind
+    many costs grows with the rows at first: 1.6 us a cell of one row, 4 us of each of 32."""
     depths = sorted({situation.depth, 0}, reverse=True)
+    widths = sorted({1, max(1, chosen.width // 2), chosen.width})
     prompts = [trial_of(chosen, "prompt", situation.piece, depth) for depth in depths]
-    return prompts + [trial_of(chosen, "step", rows, depth) for depth in depths for rows in sorted({1, chosen.width})]
+    return prompts + [trial_of(chosen, "step", rows, depth) for rows in widths for depth in depths]
 
 
 def _asks_anything(situation: Situation) -> bool:
@@ -245,15 +244,6 @@ def _threads_step(situation: Situation, chosen: Setting) -> list[Alternative]:
 
 def _threads_single(situation: Situation, chosen: Setting) -> list[Alternative]:
     return _varied(chosen, "threads_single", situation.threads, lambda one: ("step", 1, situation.depth))
-
-
-def _behind_nothing(situation: Situation, chosen: Setting) -> list[Alternative]:
-    """Nothing is chosen by it. Asked before what takes minutes: without it a plan knows steps behind one depth only. What a
-    row behind many costs grows with the rows at first (1.6 us a cell of one row, 4 us of each of 32), so three widths."""
-    if not _asks_anything(situation) or not situation.depth:
-        return []
-    widths = sorted({1, max(1, chosen.width // 2), chosen.width})
-    return [Alternative(chosen, tuple((1.0, trial_of(chosen, "step", rows, 0)) for rows in widths))]
 
 
 def _width(situation: Situation, chosen: Setting) -> list[Alternative]:
@@ -310,11 +300,11 @@ def whole(situation: Situation, setting: Setting) -> tuple[Weighed, Weighed, Wei
 
 
 def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
-    """Nothing is chosen by these; `choice.facts` makes figures of them."""
+    """Nothing is chosen by these; `choice.facts` makes figures of them. The pace again, of all that was chosen, because the
+    price of a cell is told by neighbours in time."""
     if not _asks_anything(situation):
         return []
-    asked = situation.flash and situation.depth >= LEAST_DEPTH  # pieces of a prompt at both depths
-    trials = [trial for trial in _pace(situation, chosen) if not (asked and trial.phase == "prompt")]
+    trials = _pace_trials(situation, chosen)
     if situation.depth:
         trials.append(trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth))
     if situation.depth and situation.forks and not chosen.flash:
@@ -323,16 +313,15 @@ def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
 
 
 QUESTIONS = (
-    Question("as it is", _as_it_is),
     Question("flash attention", _flash, shapes_kv=True),
     Question("threads, prompts", _threads_prompt),
     Question("threads, batches", _threads_step),
     Question("threads, one thought", _threads_single),
-    Question("behind nothing", _behind_nothing),
+    Question("pace", _pace),
     Question("width of the batch", _width),
     Question("chunk of a prompt", _chunk),
     Question("KV types", _kv_types, shapes_kv=True, changes_text=True),
     Question("worth", _worth, proves=True),
     Question("facts", _facts),
 )
-SILENT = frozenset({"as it is", "behind nothing", "worth", "facts"})  # not for the table
+SILENT = frozenset({"pace", "worth", "facts"})  # not for the table

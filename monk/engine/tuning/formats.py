@@ -142,7 +142,7 @@ def _bits(name: str, of_model: float) -> float:
 def trials_of(setting: Setting) -> tuple[Trial, Trial]:
     """A piece of a prompt, and a step."""
     prompt, step = trial_of(setting, "prompt", PIECE, DEPTH), trial_of(setting, "step", setting.width, DEPTH)
-    return replace(prompt, question="as it is"), replace(step, question="as it is")
+    return replace(prompt, question="pace"), replace(step, question="pace")
 
 
 def _price(book: Notebook, setting: Setting) -> tuple[float, float]:

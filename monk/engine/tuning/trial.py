@@ -69,6 +69,11 @@ class Notebook:
         seconds = self.taken.get(trial)
         return min(seconds) if seconds else None
 
+    def middle(self, trial: Trial) -> float | None:
+        """Seconds of a call as they will be, with the noise that there is."""
+        seconds = self.taken.get(trial)
+        return median(seconds) if seconds else None
+
     def spread(self, trial: Trial) -> float:
         """How far the middle of the repeats is above the fastest, in seconds; one repeat tells nothing."""
         seconds = self.taken.get(trial, [])

@@ -29,7 +29,6 @@ from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.fingerprint import sha256_of
 from monk.engine.gguf_file import GgufFile
-from monk.engine.lane_plan import kv_bytes_per_token
 from monk.engine.machine import measured_available_bytes, physical_cores, ram_bytes
 from monk.engine.model_use import said
 from monk.engine.model_use import told as settings_of
@@ -133,7 +132,8 @@ class Benching:
             if stopped.why == "minutes":
                 raise MinutesUsed from stopped
             raise Paused from stopped
-        row = {**asked.to_json(), **self._expected(asked, here), **found, "measured_at": record.now_text()}
+        expected = {} if "refused" in found else self._expected(asked, here)
+        row = {**asked.to_json(), **expected, **found, "measured_at": record.now_text()}
         self._run.note("bench-measured", _short(row))
         return row
 
@@ -157,16 +157,22 @@ class Benching:
     def _expected(self, point: Point, here: dict[str, Any]) -> dict[str, Any]:
         """Tokens per second by the roofline as `monk plan` reckons, and the bound: what the machine's own figures allow."""
         machine = Machine(**here["machine"])
-        config = replace(self._config, kv_type_k=point.type_k, kv_type_v=point.type_v)  # type: ignore[arg-type]
-        work = Work.of(self._file, kv_bytes_per_token(self._file, config), self._run.model_use().experts)
+        settings: dict[str, Any] = {
+            "flash_attention": "on" if point.flash else "off",
+            "kv_type_k": point.type_k,
+            "kv_type_v": point.type_v,
+        }
+        work = Work.of(self._file, replace(self._config, model_use=self._run.model_use(), **settings))
         middle = point.depth + point.tokens // 2
         if point.test == "prompt":
             seconds = work.prompt_seconds(machine, point.tokens, point.depth)
-            operations = point.tokens * (2.0 * work.active_parameters + work.attention_operations * middle)
+            operations = point.tokens * (
+                2.0 * work.active_parameters + work.attention_operations * work.sight.behind(middle)
+            )
             bound = point.tokens * machine.gflops * 1e9 / operations
             return {"predicted": round(point.tokens / seconds, 4), "bound": round(bound, 4)}
         seconds = work.step_seconds(machine, point.rows, middle)
-        read = work.read_bytes(point.rows) + point.rows * middle * work.kv_bytes
+        read = work.read_bytes(point.rows) + point.rows * work.sight.behind(middle) * work.kv_bytes
         return {
             "predicted": round(point.rows / seconds, 4),
             "bound": round(point.rows * machine.bandwidth / read, 4),

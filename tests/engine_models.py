@@ -9,6 +9,13 @@ import numpy as np
 import numpy.typing as npt
 
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
+STATE_HEADS = 2  # of qwen35's layers that think in a state
+NORMS = {  # that are not the usual two
+    "gemma3": ("attn", "ffn", "post_attention", "post_ffw"),
+    "gpt-oss": ("attn", "post_attention"),
+    "qwen35": ("attn", "post_attention"),
+}
+Tensors = dict[str, npt.NDArray[np.float32]]
 TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
 
 
@@ -38,7 +45,8 @@ def write_tiny_model(
     seed: int = 0,
     marks: tuple[str, ...] = (),
 ) -> Path:
-    """A loadable model of architecture qwen3, qwen3moe or gemma3 with a byte tokenizer; `marks` are more control tokens."""
+    """A loadable model of architecture qwen3, qwen3moe, gemma3, gpt-oss or qwen35 with a byte tokenizer; `marks` are more
+    control tokens. Every second layer of gpt-oss has the window; of four layers of qwen35 one has KV and three a state."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(f"tiny {architecture}")
     writer.add_context_length(context)
@@ -57,6 +65,13 @@ def write_tiny_model(
         writer.add_expert_feed_forward_length(width)
     if window:
         writer.add_sliding_window(window)
+    if architecture == "qwen35":
+        writer.add_ssm_conv_kernel(4)
+        writer.add_ssm_group_count(STATE_HEADS)
+        writer.add_ssm_time_step_rank(STATE_HEADS)
+        writer.add_ssm_state_size(head_size)
+        writer.add_ssm_inner_size(STATE_HEADS * head_size)
+        writer.add_rope_dimension_sections([head_size // 2, 0, 0, 0])
     vocab = _add_tokenizer(writer, template, marks)
     sizes = {"width": width, "q": heads * head_size, "kv": kv_heads * head_size, "head": head_size, "experts": experts}
     for name, tensor in _tensors(architecture, layers, vocab, sizes, np.random.default_rng(seed)).items():
@@ -83,9 +98,7 @@ def _add_tokenizer(writer: gguf.GGUFWriter, template: str | None, marks: tuple[s
     return len(tokens)
 
 
-def _tensors(
-    architecture: str, layers: int, vocab: int, sizes: dict[str, int], random: np.random.Generator
-) -> dict[str, npt.NDArray[np.float32]]:
+def _tensors(architecture: str, layers: int, vocab: int, sizes: dict[str, int], random: np.random.Generator) -> Tensors:
     """Weights by name; shapes as in PyTorch, [out, in]."""
     width, head, experts = sizes["width"], sizes["head"], sizes["experts"]
 
@@ -95,36 +108,55 @@ def _tensors(
     def ones(size: int) -> npt.NDArray[np.float32]:
         return np.ones(size, np.float32)
 
-    out = {"token_embd.weight": noise(vocab, width) * np.float32(4), "output_norm.weight": ones(width)}
-    if architecture != "gemma3":
-        out["output.weight"] = noise(vocab, width) * np.float32(3)
-    for layer in range(layers):
+    def attention() -> Tensors:
+        gated = 2 if architecture == "qwen35" else 1
         block = {
-            "attn_norm": ones(width),
-            "ffn_norm": ones(width),
-            "attn_q": noise(sizes["q"], width),
+            "attn_q": noise(gated * sizes["q"], width),
             "attn_k": noise(sizes["kv"], width),
             "attn_v": noise(sizes["kv"], width),
             "attn_output": noise(width, sizes["q"]),
-            "attn_q_norm": ones(head),
-            "attn_k_norm": ones(head),
         }
-        if architecture == "gemma3":
-            block |= {"post_attention_norm": ones(width), "post_ffw_norm": ones(width)}
-        if experts:
-            block |= {
-                "ffn_gate_inp": noise(experts, width),
-                "ffn_gate_exps": noise(experts, width, width),
-                "ffn_up_exps": noise(experts, width, width),
-                "ffn_down_exps": noise(experts, width, width),
-            }
-        else:
-            block |= {
+        if architecture == "gpt-oss":
+            return block | {"attn_sinks": np.zeros(sizes["q"] // head, np.float32)}
+        return block | {"attn_q_norm": ones(head), "attn_k_norm": ones(head)}
+
+    def state() -> Tensors:
+        inner = STATE_HEADS * head
+        return {
+            "attn_qkv": noise(3 * inner, width),
+            "attn_gate": noise(inner, width),
+            "ssm_conv1d": noise(3 * inner, 4),
+            "ssm_beta": noise(STATE_HEADS, width),
+            "ssm_alpha": noise(STATE_HEADS, width),
+            "ssm_norm": ones(head),
+            "ssm_out": noise(width, inner),
+        }
+
+    def feed_forward() -> Tensors:
+        if not experts:
+            return {
                 "ffn_gate": noise(2 * width, width),
                 "ffn_up": noise(2 * width, width),
                 "ffn_down": noise(width, 2 * width),
             }
+        router = {"ffn_gate_inp": noise(experts, width)}
+        return router | {f"ffn_{name}_exps": noise(experts, width, width) for name in ("gate", "up", "down")}
+
+    out = {"token_embd.weight": noise(vocab, width) * np.float32(4), "output_norm.weight": ones(width)}
+    if architecture != "gemma3":
+        out["output.weight"] = noise(vocab, width) * np.float32(3)
+    for layer in range(layers):
+        thinks_in_a_state = architecture == "qwen35" and (layer + 1) % 4 != 0
+        block = {f"{name}_norm": ones(width) for name in NORMS.get(architecture, ("attn", "ffn"))}
+        block |= state() if thinks_in_a_state else attention()
+        block |= feed_forward()
         out |= {f"blk.{layer}.{name}.weight": tensor for name, tensor in block.items()}
+        if thinks_in_a_state:
+            out |= {f"blk.{layer}.ssm_a": -ones(STATE_HEADS), f"blk.{layer}.ssm_dt.bias": 0 * ones(STATE_HEADS)}
+        if architecture == "gpt-oss":
+            biased = {"attn_output": (width,), "ffn_gate_inp": (experts,)}
+            biased |= {f"ffn_{name}_exps": (experts, width) for name in ("gate", "up", "down")}
+            out |= {f"blk.{layer}.{name}.bias": np.zeros(shape, np.float32) for name, shape in biased.items()}
     return out
 
 

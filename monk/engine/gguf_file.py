@@ -62,9 +62,9 @@ class Tensor:
         return None if block is None else self.num_elements // block[0] * block[1]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class GgufFile:
-    """Metadata and tensor table of a model, all parts together."""
+    """Metadata and tensor table of a model, all parts together. What is reckoned from it can be kept as long as it lives."""
 
     path: Path
     parts: tuple[Path, ...]
@@ -116,10 +116,6 @@ class GgufFile:
     @property
     def embedding_length(self) -> int:
         return self.number("embedding_length")
-
-    @property
-    def sliding_window(self) -> int:
-        return self.number("attention.sliding_window")
 
     @property
     def num_experts(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
+from monk.engine.layers import layers_of, state_bytes
 from monk.engine.model_use import extra_expert_bytes
 
 GIB = 1 << 30
@@ -80,31 +81,30 @@ def _weighed(model: GgufFile, config: EngineConfig, flash: bool, lane: LanePlan)
 
 
 def kv_bytes_per_token(model: GgufFile, config: EngineConfig) -> int:
-    """K and V of one token over all layers."""
-    key_bytes, key_elements = KV_BYTES[config.kv_type_k]
-    value_bytes, value_elements = KV_BYTES[config.kv_type_v]
-    per_head = model.key_length * key_bytes / key_elements + model.value_length * value_bytes / value_elements
-    return int(sum(model.kv_heads) * per_head)
+    """K and V of one token over all layers that keep any."""
+    return sum(_layer_bytes(model, config))
 
 
 def _kv_bytes(model: GgufFile, config: EngineConfig, slots: int, context: int, ubatch: int) -> int:
-    """All slots. Layers with a sliding window hold only the window and one chunk."""
-    per_token = kv_bytes_per_token(model, config)
-    windowed = _windowed_share(model)
-    if not windowed:
-        return slots * context * per_token
-    cells = min(context, -(-(model.sliding_window + max(ubatch, slots)) // PAD) * PAD)
-    return int(slots * per_token * (context * (1 - windowed) + cells * windowed))
+    """All slots. Layers with a window hold only the window and one chunk, others that think in a state that."""
+    held = 0
+    for layer, per_token in zip(layers_of(model), _layer_bytes(model, config), strict=True):
+        near = -(-(layer.window + max(ubatch, slots)) // PAD) * PAD
+        held += per_token * (min(context, near) if layer.window else context)
+    return slots * (held + state_bytes(model))
 
 
-def _windowed_share(model: GgufFile) -> float:
-    """Part of the layers that look back only through a window. Unknown patterns count as none, which asks for more."""
-    if not model.sliding_window:
-        return 0.0
-    period = {"gemma3": 6, "gemma2": 2, "cohere2": 4}.get(model.architecture)
-    if period is None:
-        return 0.0
-    return sum(1 for layer in range(model.num_layers) if layer % period < period - 1) / model.num_layers
+def _layer_bytes(model: GgufFile, config: EngineConfig) -> list[int]:
+    """Of one token. Without flash attention V lies across, and every layer has rows as long as the longest."""
+    key_bytes, key_elements = KV_BYTES[config.kv_type_k]
+    value_bytes, value_elements = KV_BYTES[config.kv_type_v]
+    layers = layers_of(model)
+    longest = 0 if uses_flash(config) else max((layer.values for layer in layers), default=0)
+    return [
+        layer.keys * key_bytes // key_elements
+        + (max(layer.values, longest) if layer.values else 0) * value_bytes // value_elements
+        for layer in layers
+    ]
 
 
 def uses_flash(config: EngineConfig) -> bool:

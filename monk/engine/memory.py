@@ -20,6 +20,7 @@ from typing import Any
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import PAD, SCRATCH, LanePlan, chunk_tokens, kv_bytes_per_token, lane_plans, uses_flash
+from monk.engine.layers import has_uncuttable_memory
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.errors import MemoryTooSmall
 
@@ -153,9 +154,7 @@ def _keeps_kv(config: EngineConfig) -> bool:
 
 
 def _takes_lanes(model: GgufFile) -> bool:
-    """False where KV cannot be cut or moved piece by piece: sliding windows and recurrent layers."""
-    recurrent = any(model.number(key) for key in ("ssm.conv_kernel", "ssm.state_size", "wkv.head_size"))
-    return not recurrent and not model.sliding_window
+    return not has_uncuttable_memory(model)
 
 
 def _best_below_desire(model: GgufFile, config: EngineConfig, available: int) -> Plan:

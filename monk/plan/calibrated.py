@@ -4,8 +4,10 @@
 `monk bench` those behind ever more. Between and beyond them:
 
     step     a + rows x depth x b    a: between measured widths on a straight line, beyond the widest on the last one's
-                                     b: of the widths that were measured at both depths
-    prompt   tokens x c + tokens x (depth + tokens / 2) x d          least squares of the relative error
+                                     b: of the widths that were measured at several depths
+    prompt   tokens x c + tokens x (depth + tokens / 2) x d
+
+All by least squares of the relative error; `depth` is what the layers see of it, in the mean (`speed.Sight`).
 """
 
 from __future__ import annotations
@@ -13,11 +15,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Row
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from monk.engine.bench.rates import Rate
-from monk.plan.speed import Pace
+from monk.plan.speed import Pace, Sight
 
+ALL = Sight()
+FAR = 1 << 20  # a depth at which attention is all that counts
 MOST_POINTS = 1000  # of a record; more is not ours
 
 
@@ -75,46 +80,55 @@ def _points(rows: Row[Row[float]]) -> tuple[Point, ...]:
 
 
 class Calibrated:
-    """A `Pace` through measured points. `general` tells what they do not. `chunk`: tokens of a prompt in one call; where
-    calls of that very length were timed, their price is taken."""
+    """A `Pace` through measured points. `general` tells what they do not, `sight` how far back the layers look. `chunk`:
+    tokens of a prompt in one call; where calls of that very length were timed, their price is taken."""
 
-    def __init__(self, measured: Measured, general: Pace, chunk: int = 0) -> None:
-        self._general = general
-        self._cell = _cells(measured.steps, general)
-        self._empty = _line(
-            {
-                point.rows: max(0.0, point.seconds - point.rows * point.depth * self._cell(point.rows))
-                for point in _least(measured.steps)
-            }
-        )
-        self._token, self._position = _prompt_prices(_of_one_length(measured.prompts, chunk), general)
+    def __init__(self, measured: Measured, general: Pace, chunk: int = 0, sight: Sight = ALL) -> None:
+        self._sight = sight
+        prompts = _of_one_length(_places(measured.prompts), chunk)
+        self._empty, self._cell = _step_prices(_places(measured.steps), general, sight)
+        self._token, self._position = _prompt_prices(prompts, general, sight)
 
     def step_seconds(self, rows: int, depth: int) -> float:
-        return self._empty(rows) + rows * depth * self._cell(rows)
+        return self._empty(rows) + rows * self._sight.behind(depth) * self._cell(rows)
 
     def prompt_seconds(self, tokens: int, depth: int = 0) -> float:
-        return tokens * self._token + tokens * (depth + tokens / 2.0) * self._position
+        return tokens * self._token + self._sight.of_prompt(tokens, depth) * self._position
 
 
-def _least(points: Row[Point]) -> list[Point]:
-    """Of each width the point behind the fewest tokens comes last, and so wins in a mapping."""
-    return sorted(points, key=lambda point: (point.rows, -point.depth, -point.seconds))
+Price = Callable[[int], float]  # seconds, by the rows of a step
 
 
-def _cells(steps: Row[Point], general: Pace) -> Callable[[int], float]:
-    """Seconds of a row and position behind it, by the width of the step."""
-    known: dict[int, float] = {}
-    for rows in {point.rows for point in steps}:
-        times: dict[int, float] = {}
-        for point in steps:
-            if point.rows == rows:
-                times[point.depth] = min(point.seconds, times.get(point.depth, float("inf")))
-        low, high = min(times), max(times)
-        if high > low:
-            known[rows] = max(0.0, (times[high] - times[low]) / (rows * (high - low)))
-    if not known:
-        return lambda rows: (general.step_seconds(rows, 4096) - general.step_seconds(rows, 0)) / (rows * 4096)
-    return _line(known, flat=True)
+def _places(points: Row[Point]) -> list[Point]:
+    """One point for each number of rows and depth: the middle of those that were timed there."""
+    times: dict[tuple[int, int], list[float]] = {}
+    for point in points:
+        times.setdefault((point.rows, point.depth), []).append(point.seconds)
+    return [Point(rows, depth, median(seconds)) for (rows, depth), seconds in sorted(times.items())]
+
+
+def _step_prices(steps: Row[Point], general: Pace, sight: Sight) -> tuple[Price, Price]:
+    """(of a step behind nothing, of a row and position behind it)."""
+    widths: dict[int, list[Point]] = {}
+    for point in steps:
+        widths.setdefault(point.rows, []).append(point)
+    empty: dict[int, float] = {}
+    cells: dict[int, float] = {}
+    for rows, points in widths.items():
+        if len(points) > 1:
+            empty[rows], cells[rows] = _fit(
+                [(1.0, rows * sight.behind(point.depth), point.seconds) for point in points]
+            )
+    cell = _line(cells, flat=True) if cells else _general_cell(general, sight)
+    for rows, points in widths.items():
+        if len(points) == 1:
+            empty[rows] = max(0.0, points[0].seconds - rows * sight.behind(points[0].depth) * cell(rows))
+    return _line(empty), cell
+
+
+def _general_cell(general: Pace, sight: Sight, depth: int = 4096) -> Price:
+    cells = sight.behind(depth)
+    return lambda rows: (general.step_seconds(rows, depth) - general.step_seconds(rows, 0)) / (rows * cells)
 
 
 def _line(known: dict[int, float], *, flat: bool = False) -> Callable[[int], float]:
@@ -143,34 +157,30 @@ def _of_one_length(prompts: Row[Point], chunk: int) -> list[Point]:
     if chunk in lengths and chunk != main:
         pairs = [(one, two) for one in prompts if one.rows == chunk for two in points if one.depth == two.depth]
         if pairs:
-            scale = min(one.seconds / one.rows for one, _ in pairs) / min(two.seconds / two.rows for _, two in pairs)
+            scale = median(one.seconds / one.rows * two.rows / two.seconds for one, two in pairs)
             points = [Point(point.rows, point.depth, point.seconds * scale) for point in points]
     return points
 
 
-def _prompt_prices(points: Row[Point], general: Pace) -> tuple[float, float]:
+def _prompt_prices(points: Row[Point], general: Pace, sight: Sight) -> tuple[float, float]:
     """(seconds of a token, seconds of a token and position behind it)."""
-    best: dict[int, Point] = {}
-    for point in points:
-        if point.depth not in best or point.seconds < best[point.depth].seconds:
-            best[point.depth] = point
-    if len(best) == 1:  # how it grows with depth was not measured
-        point = next(iter(best.values()))
-        scale = point.seconds / general.prompt_seconds(point.rows, point.depth)
-        token = general.prompt_seconds(1) * scale
-        return token, scale * (general.prompt_seconds(1, 1 << 20) - general.prompt_seconds(1)) / (1 << 20)
-    rows = [
-        (point.rows / point.seconds, point.rows * (point.depth + point.rows / 2.0) / point.seconds)
-        for point in best.values()
-    ]
-    aa, ab, bb = (
-        sum(one * two for one, two in ((row[i], row[j]) for row in rows)) for i, j in ((0, 0), (0, 1), (1, 1))
-    )
-    a, b = sum(row[0] for row in rows), sum(row[1] for row in rows)
-    determinant = aa * bb - ab * ab
-    token, position = (a * bb - b * ab) / determinant, (b * aa - a * ab) / determinant
-    if position < 0.0:
-        return a / aa, 0.0
-    if token < 0.0:
-        return 0.0, b / bb
-    return token, position
+    if len(points) == 1:  # how it grows with depth was not measured
+        scale = points[0].seconds / general.prompt_seconds(points[0].rows, points[0].depth)
+        token, far = general.prompt_seconds(1), general.prompt_seconds(1, FAR)
+        return token * scale, scale * (far - token) / sight.behind(FAR)
+    return _fit([(point.rows, sight.of_prompt(point.rows, point.depth), point.seconds) for point in points])
+
+
+def _fit(rows: Row[tuple[float, float, float]]) -> tuple[float, float]:
+    """Least squares of the relative error: a and b, neither below zero, of a x + b y = seconds for rows of (x, y, seconds).
+    At least two rows, not all alike."""
+    shares = [(x / seconds, y / seconds) for x, y, seconds in rows]
+    xx, xy, yy = (sum(share[i] * share[j] for share in shares) for i, j in ((0, 0), (0, 1), (1, 1)))
+    x, y = (sum(share[i] for share in shares) for i in (0, 1))
+    determinant = xx * yy - xy * xy
+    a, b = (x * yy - y * xy) / determinant, (y * xx - x * xy) / determinant
+    if b < 0.0:
+        return x / xx, 0.0
+    if a < 0.0:
+        return 0.0, y / yy
+    return a, b

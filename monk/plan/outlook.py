@@ -11,6 +11,7 @@ from monk.engine import memory
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
+from monk.engine.layers import layers_of
 from monk.engine.memory import Plan
 from monk.errors import MemoryTooSmall, SettingsInvalid
 from monk.plan.amounts import told_bytes, told_seconds
@@ -119,7 +120,7 @@ def look(
     except MemoryTooSmall as error:
         refusal = error.message
     per_token = kv_bytes_per_token(model, config)
-    pace = pace or Roofline(Work.of(model, per_token, config.model_use.experts), machine)
+    pace = pace or Roofline(Work.of(model, config), machine)
     longest = max(model.train_context, config.context, 256)
     depths = [depth for depth in DEPTHS if depth <= longest]
     context = plan.context if plan is not None else longest
@@ -164,14 +165,15 @@ def _figure(name: str, value: int, formula: str) -> Figure:
 def _memory(
     model: GgufFile, config: EngineConfig, plan: Plan | None, per_token: int, available_bytes: int, beside: Row[Part]
 ) -> tuple[Figure, ...]:
-    heads = sum(model.kv_heads)
+    layers = layers_of(model)
+    keys, values = (sum(getattr(layer, kind) for layer in layers) for kind in ("keys", "values"))
     rows = [
         _figure("weights", model.weight_bytes, "sum of all tensors of the file"),
         _figure(
             "KV of a token",
             per_token,
-            f"K ({config.kv_type_k}) and V ({config.kv_type_v}) of all layers: {heads} heads in all x ({model.key_length} + "
-            f"{model.value_length}) values x bytes",
+            f"K ({config.kv_type_k}) and V ({config.kv_type_v}) of {sum(layer.keys > 0 for layer in layers)} layers: {keys} and "
+            f"{values} values x bytes",
         ),
     ]
     others = [_figure(part.name, part.num_bytes, part.formula) for part in beside]

@@ -2,7 +2,8 @@
 
     decode   a step reads all weights it needs once, and computes 2 operations for each weight and row: the longer of the
              two; then each row reads its KV, or computes attention to each position behind it
-    prompt   2 operations for each weight a token meets, and attention to each position behind it
+    prompt   2 operations for each weight a token meets, and attention to each position behind it, in layers with a
+             sliding window to those of the window; layers that think in a state cost the same at every depth
     attention   4 operations for each head and value, and for each head as long as some hundred more would take: softmax,
              mask, and what short products waste
 
@@ -25,7 +26,10 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
+from monk.engine.lane_plan import kv_bytes_per_token
+from monk.engine.layers import layers_of
 
 BANDWIDTH_SHARE, PRODUCT_SHARE = 0.55, 0.6
 STEP_ATTENTION_SHARE, STEP_HEAD_OPERATIONS = 0.5, 1200  # of products; fixed for each head and position, at full rate
@@ -70,6 +74,24 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Sight:
+    """How far back the layers look: a share `near` of those that look back at all sees no more than `window` tokens."""
+
+    near: float = 0.0
+    window: int = 0
+
+    def behind(self, depth: float) -> float:
+        """Positions that a row behind so many meets, in the mean of the layers."""
+        return depth - self.near * max(0.0, depth - self.window)
+
+    def of_prompt(self, tokens: int, depth: int = 0) -> float:
+        """Of all rows of a prompt together."""
+        beyond = max(0, depth + tokens - self.window)  # the last row's; they grow by one a row
+        first = max(0, depth - self.window)
+        return tokens * (depth + tokens / 2.0) - self.near * (beyond * beyond - first * first) / 2.0
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What of a model costs time."""
 
@@ -83,10 +105,11 @@ class Work:
     attention_heads: int  # of all layers
     kv_bytes: int  # of each token
     layers: int = 0
+    sight: Sight = Sight()
 
     @classmethod
-    def of(cls, model: GgufFile, kv_bytes: int, experts_used: int | None = None) -> Work:
-        """`experts_used`: where not as the model's file says."""
+    def of(cls, model: GgufFile, config: EngineConfig) -> Work:
+        """Under the config's KV types, attention and experts."""
         experts = model.num_experts
         has_head = any(tensor.name == "output.weight" for tensor in model.tensors)
         shared, each = [0, 0], [0, 0]
@@ -96,17 +119,22 @@ class Work:
             into = each if experts and tensor.name.endswith("_exps.weight") else shared
             into[0] += tensor.num_bytes or 0
             into[1] += tensor.num_elements
+        attending = [layer for layer in layers_of(model) if layer.attends]
+        windows = [layer.window for layer in attending if layer.window]
+        # cells behind the window stay until others need them: rows meet those of a chunk too
+        sight = Sight(len(windows) / len(attending), max(windows) + config.most_ubatch) if windows else Sight()
         return cls(
             shared_bytes=shared[0],
             expert_bytes=each[0] // experts if experts else 0,
             shared_parameters=shared[1],
             expert_parameters=each[1] // experts if experts else 0,
             experts=experts,
-            experts_used=experts_used or model.number("expert_used_count"),
-            attention_operations=4 * model.num_heads * model.key_length * model.num_layers,
-            attention_heads=model.num_heads * model.num_layers,
-            kv_bytes=kv_bytes,
+            experts_used=config.model_use.experts or model.number("expert_used_count"),
+            attention_operations=4 * model.num_heads * model.key_length * len(attending),
+            attention_heads=model.num_heads * len(attending),
+            kv_bytes=kv_bytes_per_token(model, config),
             layers=model.num_layers,
+            sight=sight,
         )
 
     @property
@@ -129,7 +157,9 @@ class Work:
         weights = self.read_bytes(rows) / machine.read_rate
         products = 2.0 * self.active_parameters * rows / machine.product_rate
         waits = self.layers * (EXPERT_WAITS if self.experts else WAITS) * machine.wait_seconds
-        return max(weights, products, waits) + rows * depth * self.cell_seconds(machine) + STEP_SECONDS
+        return (
+            max(weights, products, waits) + rows * self.sight.behind(depth) * self.cell_seconds(machine) + STEP_SECONDS
+        )
 
     def cell_seconds(self, machine: Machine) -> float:
         """Of one position behind one row of a step."""
@@ -139,7 +169,7 @@ class Work:
     def prompt_seconds(self, machine: Machine, tokens: int, depth: int = 0) -> float:
         """Of a prompt of so many tokens behind `depth` others."""
         products = 2.0 * self.active_parameters * tokens / machine.product_rate
-        positions = tokens * (depth + tokens / 2.0)
+        positions = self.sight.of_prompt(tokens, depth)
         operations = self.attention_operations / PROMPT_ATTENTION_SHARE + self.attention_heads * PROMPT_HEAD_OPERATIONS
         return products + operations * positions / (machine.gflops * 1e9)
 

@@ -24,7 +24,6 @@ import psutil
 from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
-from monk.engine.lane_plan import kv_bytes_per_token
 from monk.engine.model_use import KvType
 from monk.plan.machines import measured
 from monk.plan.speed import Work
@@ -202,7 +201,7 @@ def tell(story: Story, job: dict[str, Any], model_said: list[str], chosen: argpa
     )
     plan = memory.fit(file, config)
     machine = measured(plan.threads_batch)
-    planned = Work.of(file, kv_bytes_per_token(file, config)).prompt_seconds(machine, chosen.tokens)
+    planned = Work.of(file, config).prompt_seconds(machine, chosen.tokens)
     threads = plan.threads_batch
     lost = story.computed - chosen.tokens
     print(f"{model.name}, {chosen.tokens} tokens, YaRN {chosen.yarn:g}, {story.lives} lives, job {job['state']}")

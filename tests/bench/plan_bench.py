@@ -22,7 +22,7 @@ from typing import Any
 from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import ModelUse, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
-from monk.engine.lane_plan import chunk_tokens, kv_bytes_per_token, uses_flash
+from monk.engine.lane_plan import chunk_tokens, uses_flash
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.engine.process import EngineProcess
 from monk.engine.tuning import record
@@ -200,9 +200,10 @@ def speed_of(config: EngineConfig, tune_seconds: float, *, quick: bool) -> Itera
 
 def pace_of(measured: Measured, file: gguf_file.GgufFile, config: EngineConfig) -> Pace:
     """As `monk plan` makes it."""
-    general = Roofline(Work.of(file, kv_bytes_per_token(file, config)), measured_machine(physical_cores()))
+    work = Work.of(file, config)
+    general = Roofline(work, measured_machine(physical_cores()))
     chunk = config.ubatch or chunk_tokens(file, config.context, uses_flash(config), config.most_ubatch)
-    return Calibrated(measured, general, chunk)
+    return Calibrated(measured, general, chunk, work.sight)
 
 
 class engine:  # a context manager, named for what it gives

@@ -21,6 +21,8 @@ MODELS = {
     "qwen3": {},
     "qwen3moe": {"experts": 8},
     "gemma3": {"window": 256, "layers": 6},
+    "gpt-oss": {"experts": 8, "window": 256, "layers": 4},
+    "qwen35": {"layers": 4},  # a layer with KV, and three with a state
 }
 
 

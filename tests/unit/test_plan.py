@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from monk.cli.app import app
 from monk.engine import embedded, gguf_file, memory
+from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.lane_plan import kv_bytes_per_token
 from monk.errors import InvalidInput, ModelUnusable, NotFound
@@ -142,7 +143,7 @@ def test_amounts_are_read_as_people_write_them() -> None:
 
 def work(name: str, weights: str = "q4_k_m", experts: int | None = None) -> Work:
     model = source.find(name, weights)
-    return Work.of(model, kv_bytes_per_token(model, EngineConfig(model.path)), experts)
+    return Work.of(model, EngineConfig(model.path, model_use=ModelUse(experts=experts)))
 
 
 def test_one_thought_of_a_dense_model_is_bound_by_its_weights() -> None:

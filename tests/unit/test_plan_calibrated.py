@@ -80,6 +80,25 @@ def test_what_was_not_measured_at_two_depths_is_scaled() -> None:
     assert pace.prompt_seconds(8192) == pytest.approx(prompt(8192), rel=0.02)
 
 
+def test_of_several_measurements_at_a_place_the_middle_one_counts() -> None:
+    def also(points: tuple[Point, ...]) -> tuple[Point, ...]:
+        return (*points, *(replace(p, seconds=share * p.seconds) for p in points for share in (0.5, 3.0)))
+
+    pace = Calibrated(replace(FULL, steps=also(FULL.steps), prompts=also(FULL.prompts)), General())
+
+    assert pace.step_seconds(16, 20000) == pytest.approx(step(16, 20000), rel=0.001)
+    assert pace.prompt_seconds(8192) == pytest.approx(prompt(8192), rel=0.001)
+
+
+def test_an_outlier_at_one_of_many_depths_is_outweighed() -> None:
+    depths = (0, 512, 2048, 8192, 32768)
+    many = measured([(16, depth) for depth in depths], [(512, depth) for depth in depths])
+    slow = replace(many.steps[3], seconds=1.3 * many.steps[3].seconds)  # behind 8,192
+    pace = Calibrated(replace(many, steps=(*many.steps[:3], slow, many.steps[4])), General())
+
+    assert pace.step_seconds(16, 131072) == pytest.approx(step(16, 131072), rel=0.1)
+
+
 def test_noise_never_makes_time_run_backwards() -> None:
     odd = Measured(
         (Point(1, 0, 0.02), Point(1, 4096, 0.01), Point(8, 0, 0.01), Point(8, 4096, 0.02)),

@@ -16,7 +16,6 @@ from monk.cli import plan as command
 from monk.cli.app import app
 from monk.engine import embedded, gguf_file, memory
 from monk.engine.config import EngineConfig
-from monk.engine.lane_plan import kv_bytes_per_token
 from monk.errors import InvalidInput, NotFound
 from monk.lora import gguf_adapter
 from monk.plan import beside, fitting, presets, source, stretch
@@ -177,7 +176,7 @@ def test_a_search_never_asks_for_more_than_there_is() -> None:
     machine = Machine(460e9, 64 * 70.0)
 
     def pace_of(file: Any, config: EngineConfig) -> Roofline:
-        return Roofline(Work.of(file, kv_bytes_per_token(file, config)), machine)
+        return Roofline(Work.of(file, config), machine)
 
     for gigabytes in (24, 40, 100, 400):
         found = fitting.search(
@@ -267,7 +266,7 @@ def test_sockets_and_threads_are_explained() -> None:
 
 
 def test_a_mixture_on_many_cores_waits_for_its_threads() -> None:
-    work = Work.of(source.find("Qwen3-30B-A3B", "q4_k_m"), 98304)
+    work = Work.of(source.find("Qwen3-30B-A3B", "q4_k_m"), EngineConfig(Path("none.gguf")))
     many, few = described(614e9, 96), described(83e9, 8)
 
     assert 20 < 1 / work.step_seconds(many, 1, 0) < 40, "published: 26.6 and 32.2 tokens a second on an EPYC 9655"

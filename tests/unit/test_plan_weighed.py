@@ -16,7 +16,13 @@ from tests.filled_lanes import weigh
 pytestmark = pytest.mark.real
 MOST_ERROR = 0.05
 
-TINY: dict[str, dict[str, Any]] = {"qwen3": {}, "qwen3moe": {"experts": 8}, "gemma3": {"window": 256}}
+TINY: dict[str, dict[str, Any]] = {
+    "qwen3": {},
+    "qwen3moe": {"experts": 8},
+    "gemma3": {"window": 256, "layers": 12},
+    "gpt-oss": {"experts": 8, "window": 256},
+    "qwen35": {"layers": 8},
+}
 
 
 @pytest.mark.parametrize(
@@ -39,14 +45,14 @@ def test_the_embedded_model_takes_what_the_plan_says(
 @pytest.mark.parametrize("architecture", TINY)
 def test_other_architectures_take_what_the_plan_says(tmp_path: Path, architecture: str) -> None:
     shape = {
-        "layers": 12 if architecture == "gemma3" else 6,
+        "layers": 6,
         "width": 512,
         "heads": 4,
         "kv_heads": 4,
         "head_size": 64,
         "context": 8192,
     }
-    path = write_tiny_model(tmp_path / "model.gguf", architecture, **shape, **TINY[architecture])
+    path = write_tiny_model(tmp_path / "model.gguf", architecture, **(shape | TINY[architecture]))
 
     weighing = weigh(EngineConfig(path, context=1024, slots=4, threads=1, ubatch=128, kv_folder=tmp_path))
 

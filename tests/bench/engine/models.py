@@ -12,7 +12,7 @@ from monk.engine.machine import physical_cores
 from tests.bench.engine.peers import CACHE, REPOSITORY, PeerFailed
 
 FORMATS = ("f16", "q8_0")
-TINY = ("qwen3", "qwen3moe", "gemma3")
+TINY = ("qwen3", "qwen3moe", "gemma3", "gpt-oss", "qwen35")
 TINY_CONTROL_TOKENS = (257, 258)  # of their byte tokenizer
 
 
@@ -42,13 +42,13 @@ def tiny(architecture: str, folder: Path = CACHE) -> Path:
     return write_tiny_model(
         path,
         architecture,
-        layers=6,
+        layers=8 if architecture == "qwen35" else 6,
         width=512,
         heads=8,
         kv_heads=4,
         head_size=64,
-        experts=8 if architecture == "qwen3moe" else 0,
-        window=512 if architecture == "gemma3" else 0,
+        experts=8 if architecture in ("qwen3moe", "gpt-oss") else 0,
+        window=512 if architecture in ("gemma3", "gpt-oss") else 0,
         context=8192,
     )
 

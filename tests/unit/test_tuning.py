@@ -292,7 +292,7 @@ def test_notebook_and_situation_come_back_from_json_as_they_were() -> None:
 
 @pytest.mark.parametrize(
     ("speed", "depth", "piece"),
-    [(2000.0, 4096, 512), (200.0, 256, 128), (30.0, 0, 32), (0.5, 0, 32)],
+    [(5000.0, 4096, 512), (2000.0, 1024, 512), (200.0, 256, 128), (30.0, 0, 32), (0.5, 0, 32)],
 )
 def test_a_slow_model_is_measured_with_less(speed: float, depth: int, piece: int) -> None:
     found = sized(replace(ASKED, depth=0, piece=0), speed, 40.0, 32768)

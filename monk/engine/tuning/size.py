@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from monk.engine.tuning.trial import Situation
 
-DEPTHS = (4096, 1024, 256)
+# tokens that trials stand behind, and the share of the time that computing them may take at the speed of the first ones; behind
+# many every trial takes longer too: two minutes behind 4,096 were over before a step behind nothing was timed
+DEPTHS = ((4096, 0.05), (1024, 0.15), (256, 0.15))
 PIECES = (512, 256, 128, 64, 32)
-DEPTH_SHARE = 0.15  # of the time, for the tokens that trials stand behind, at the speed of the first ones
 PIECE_SHARE = 0.02  # for one piece of a prompt
 CALL_SHARE = 0.08  # for the longest single call
 SLACK = 64  # tokens that a stream may grow by before it is laid out anew
@@ -25,7 +26,7 @@ def sized(situation: Situation, tokens_per_second: float, seconds: float, most_t
     piece = next((size for size in PIECES if affords(size, PIECE_SHARE) and size < most_tokens), PIECES[-1])
     longest = max((chunk for chunk in situation.chunks if affords(chunk, CALL_SHARE)), default=0)
     room = most_tokens - max(piece, longest) - SLACK
-    depth = next((size for size in DEPTHS if affords(builds * size, DEPTH_SHARE) and size <= room), 0)
+    depth = next((size for size, share in DEPTHS if affords(builds * size, share) and size <= room), 0)
     chunks = tuple(chunk for chunk in situation.chunks if chunk <= min(longest, most_tokens - SLACK))
     if situation.now.chunk > longest:  # nothing to compare them with
         chunks = ()

@@ -171,6 +171,18 @@ def test_a_choice_is_made_by_the_fastest_calls_and_a_plan_by_the_middle_ones() -
     assert told["decode_seconds"][NOW.width] == pytest.approx(0.0013 * NOW.width)
 
 
+def test_a_chunk_that_only_seemed_fast_promises_nothing() -> None:
+    def lucky(trial: Trial) -> float:
+        return even(trial) * (0.6 if trial.question == "chunk of a prompt" and trial.rows == 256 else 1.0)
+
+    notebook, _ = run(ASKED, lucky)
+    chosen = choose(ASKED, notebook).setting
+    points = facts(ASKED, notebook, NOW.but(chunk=256), stream_bytes=0)["prompt_points"]
+
+    assert chosen.chunk == 256 or chosen == NOW
+    assert {round(seconds / rows, 6) for rows, _, seconds in points} == {0.001}
+
+
 def test_later_questions_are_asked_under_what_earlier_ones_chose() -> None:
     _, made = run(ASKED, lambda trial: even(trial) * (0.5 if trial.flash else 1.0))
 

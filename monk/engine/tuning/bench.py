@@ -25,7 +25,7 @@ from monk.engine.tuning.trial import Situation, Trial
 from monk.errors import MemoryTooSmall
 
 WARM_TOKENS, PROBE_TOKENS = 32, 64
-STEP_SECONDS, MOST_STEPS = 0.25, 4  # a step is repeated until so long has passed, so often at most
+STEP_SECONDS, MOST_STEPS = 0.4, 12  # a step is repeated until so long has passed, so often at most
 
 
 class OutOfTime(Exception):

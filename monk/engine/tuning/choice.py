@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from monk.engine.tuning.course import COPIES, QUESTIONS, Verdict, answer, trial_of, whole
+from monk.engine.tuning.course import CHUNK, COPIES, QUESTIONS, Verdict, answer, trial_of, whole
 from monk.engine.tuning.trial import Notebook, Phase, Setting, Situation
 
 # what of a setting goes where in EngineConfig; see `record.fill`
@@ -89,9 +89,11 @@ def facts(situation: Situation, notebook: Notebook, chosen: Setting, stream_byte
 
 
 def _points(notebook: Notebook, chosen: Setting, phase: Phase) -> list[list[float]]:
-    """The middle of all calls of one phase under the chosen setting, whatever they were made for, by rows and depth."""
+    """The middle of all calls of one phase under the chosen setting, by rows and depth. Without those by which a chunk was
+    chosen: of five that are alike, the one that seemed fastest is not as fast the next time."""
     taken: dict[tuple[int, int], list[float]] = {}
     for trial, seconds in notebook.taken.items():
-        if replace(trial, question="") == trial_of(chosen, phase, trial.rows, trial.depth):
+        is_ours = replace(trial, question="") == trial_of(chosen, phase, trial.rows, trial.depth)
+        if is_ours and trial.question != CHUNK:
             taken.setdefault((trial.rows, trial.depth), []).extend(seconds)
     return [[rows, depth, round(median(seconds), 6)] for (rows, depth), seconds in sorted(taken.items()) if seconds]

@@ -21,6 +21,7 @@ HOPELESS, HOPELESS_AT_ONCE = (
     1.5,
     4.0,
 )  # so many times slower than the first alternative: not tried a third, or second, time
+CHUNK = "chunk of a prompt"
 COPIES = 4  # streams copied at once, to know what one costs
 
 Weighed = tuple[float, Trial]  # tokens of that kind in a thought
@@ -319,7 +320,7 @@ QUESTIONS = (
     Question("threads, one thought", _threads_single),
     Question("pace", _pace),
     Question("width of the batch", _width),
-    Question("chunk of a prompt", _chunk),
+    Question(CHUNK, _chunk),
     Question("KV types", _kv_types, shapes_kv=True, changes_text=True),
     Question("worth", _worth, proves=True),
     Question("facts", _facts),

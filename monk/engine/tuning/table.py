@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from monk.engine.tuning.choice import Choice
-from monk.engine.tuning.course import LEAST_DEPTH, SILENT, Verdict
+from monk.engine.tuning.course import CHUNK, LEAST_DEPTH, SILENT, Verdict
 from monk.engine.tuning.trial import Notebook, Setting, Situation
 
 HEADERS = ("question", "with", "prompts", "answers", "gain", "needed", "verdict")
@@ -16,7 +16,7 @@ VALUES: dict[str, Callable[[Setting], str]] = {
     "threads, batches": lambda one: str(one.threads_step),
     "threads, one thought": lambda one: str(one.threads_single),
     "width of the batch": lambda one: str(one.width),
-    "chunk of a prompt": lambda one: str(one.chunk),
+    CHUNK: lambda one: str(one.chunk),
     "KV types": lambda one: f"{one.type_k}, {one.type_v}",
 }
 

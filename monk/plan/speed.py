@@ -28,12 +28,23 @@ from typing import Protocol
 
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
-from monk.engine.lane_plan import kv_bytes_per_token
+from monk.engine.lane_plan import kv_bytes_per_token, uses_flash
 from monk.engine.layers import layers_of
 
 BANDWIDTH_SHARE, PRODUCT_SHARE = 0.55, 0.6
 STEP_ATTENTION_SHARE, STEP_HEAD_OPERATIONS = 0.5, 1200  # of products; fixed for each head and position, at full rate
 PROMPT_ATTENTION_SHARE, PROMPT_HEAD_OPERATIONS = 0.6, 490
+# How fast attention is in a prompt and in a step, beside f16 without flash attention, by flash attention and the type of K; of
+# SmolLM2 behind 4,608 tokens on that machine (2026-11-26). Without flash attention K in f16 reached 58 GFLOP/s in a prompt; with
+# it and q8_0 it was 9.5: llama.cpp takes such values apart for each row anew.
+ATTENTION_SPEED = {
+    (False, "f16"): (1.0, 1.0),
+    (False, "q8_0"): (1.0, 1.2),
+    (False, "bf16"): (0.82, 0.8),
+    (False, "f32"): (0.48, 0.7),
+    (True, "f16"): (0.77, 0.5),
+    (True, "q8_0"): (0.16, 0.6),
+}
 GFLOPS_PER_CORE = 70.0  # f32 products of an AVX2 core at some 2.5 GHz, where nothing is measured
 STEP_SECONDS = 0.002  # of a step beside all that: its graph, its threads
 WAIT_SECONDS = 1.8e-6  # of all threads for each other, x the root of their number
@@ -106,6 +117,8 @@ class Work:
     kv_bytes: int  # of each token
     layers: int = 0
     sight: Sight = Sight()
+    prompt_attention_speed: float = 1.0  # beside f16 without flash attention
+    step_attention_speed: float = 1.0
 
     @classmethod
     def of(cls, model: GgufFile, config: EngineConfig) -> Work:
@@ -123,6 +136,8 @@ class Work:
         windows = [layer.window for layer in attending if layer.window]
         # cells behind the window stay until others need them: rows meet those of a chunk too
         sight = Sight(len(windows) / len(attending), max(windows) + config.most_ubatch) if windows else Sight()
+        flash = uses_flash(config)
+        prompt_speed, step_speed = ATTENTION_SPEED.get((flash, config.kv_type_k), ATTENTION_SPEED[flash, "f16"])
         return cls(
             shared_bytes=shared[0],
             expert_bytes=each[0] // experts if experts else 0,
@@ -135,6 +150,8 @@ class Work:
             kv_bytes=kv_bytes_per_token(model, config),
             layers=model.num_layers,
             sight=sight,
+            prompt_attention_speed=prompt_speed,
+            step_attention_speed=step_speed,
         )
 
     @property
@@ -164,14 +181,15 @@ class Work:
     def cell_seconds(self, machine: Machine) -> float:
         """Of one position behind one row of a step."""
         operations = self.attention_operations / STEP_ATTENTION_SHARE + self.attention_heads * STEP_HEAD_OPERATIONS
-        return max(self.kv_bytes / machine.read_rate, operations / (machine.gflops * 1e9))
+        rate = machine.gflops * 1e9 * self.step_attention_speed
+        return max(self.kv_bytes / machine.read_rate, operations / rate)
 
     def prompt_seconds(self, machine: Machine, tokens: int, depth: int = 0) -> float:
         """Of a prompt of so many tokens behind `depth` others."""
         products = 2.0 * self.active_parameters * tokens / machine.product_rate
         positions = self.sight.of_prompt(tokens, depth)
         operations = self.attention_operations / PROMPT_ATTENTION_SHARE + self.attention_heads * PROMPT_HEAD_OPERATIONS
-        return products + operations * positions / (machine.gflops * 1e9)
+        return products + operations * positions / (machine.gflops * 1e9 * self.prompt_attention_speed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from monk.engine.lane_plan import kv_bytes_per_token
 from monk.errors import InvalidInput, ModelUnusable, NotFound
 from monk.plan import amounts, source
 from monk.plan.known import KNOWN, config_of
-from monk.plan.speed import Machine, Work
+from monk.plan.speed import Machine, Sight, Work
 from tests.engine_models import write_tiny_model
 
 # bytes of the files on the model hub's own pages, in 10^9 (2025); bf16 is the safetensors' total
@@ -170,6 +171,41 @@ def test_a_prompt_twice_as_long_takes_more_than_twice_as_long() -> None:
     assert dense.prompt_seconds(SERVER, 65536) > 2.1 * dense.prompt_seconds(SERVER, 32768)
     whole = dense.prompt_seconds(SERVER, 8192)
     assert dense.prompt_seconds(SERVER, 4096) + dense.prompt_seconds(SERVER, 4096, 4096) == pytest.approx(whole)
+
+
+def windowed(near: float, window: int) -> Work:
+    return replace(work("Qwen3-32B"), sight=Sight(near, window))
+
+
+def test_layers_with_a_window_cost_the_same_behind_more_than_it_holds() -> None:
+    plain, all_near, half = work("Qwen3-32B"), windowed(1.0, 4096), windowed(0.5, 4096)
+
+    assert all_near.step_seconds(SERVER, 8, 65536) == all_near.step_seconds(SERVER, 8, 4096)
+    assert all_near.step_seconds(SERVER, 8, 1000) == plain.step_seconds(SERVER, 8, 1000)
+    grown = [w.step_seconds(SERVER, 8, 65536) - w.step_seconds(SERVER, 8, 4096) for w in (half, plain)]
+    assert grown[0] == pytest.approx(grown[1] / 2)
+    assert all_near.prompt_seconds(SERVER, 131072) < 0.6 * plain.prompt_seconds(SERVER, 131072)
+
+
+@pytest.mark.parametrize("first", [0, 100, 3000, 5000])
+def test_a_prompt_in_pieces_takes_as_long_as_whole_whatever_the_window(first: int) -> None:
+    some = windowed(0.75, 4096)
+    pieces = [(at, min(700, 9000 - at)) for at in range(0, 9000, 700)]
+
+    whole = some.prompt_seconds(SERVER, 9000, first)
+    assert sum(some.prompt_seconds(SERVER, count, first + at) for at, count in pieces) == pytest.approx(whole)
+
+
+def test_kv_types_and_flash_attention_have_a_speed_of_their_own() -> None:
+    model = source.find("Qwen3-32B", "q4_k_m")
+
+    def hours(**values: Any) -> float:
+        return Work.of(model, EngineConfig(model.path, **values)).prompt_seconds(SERVER, 32768) / 3600
+
+    plain, flash = hours(), hours(flash_attention="on")
+    quantised = hours(flash_attention="on", kv_type_k="q8_0", kv_type_v="q8_0")
+    assert plain < flash < quantised
+    assert quantised > 2 * plain, "measured: attention a sixth as fast"
 
 
 # ── the command ───────────────────────────────────────────────────────────────────────────────────────────────────────

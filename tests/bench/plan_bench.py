@@ -38,7 +38,7 @@ from tests.filled_lanes import weigh
 MOST_MEMORY_ERROR, MOST_SPEED_ERROR = 0.05, 0.25
 GIB = float(1 << 30)
 SHA = "0" * 64
-NEW_TOKENS = 96
+NEW_TOKENS = 192
 MEMORY_HEADERS = ("model", "context", "at once", "chunk", "KV", "flash", "planned", "resident", "error")
 SPEED_HEADERS = ("model", "what", "predicted", "measured", "error")
 SPEED_MODELS = ["SmolLM2 Q4_1", "SmolLM2 Q4_0", "SmolLM2 Q8_0", "SmolLM2 F16", "tiny qwen3"]
@@ -254,6 +254,8 @@ def step_rate(running: EngineProcess, width: int, depth: int, never: dict[int, f
     prefilled = max(beat["prefill_tokens"] for beat in beats)
     full = [beat for beat in beats if beat["prefill_tokens"] == prefilled]
     first, last = full[0], full[-1]
+    if last["decode_seconds"] <= first["decode_seconds"]:
+        raise RuntimeError(f"{width} thoughts were never at work together for two beats; NEW_TOKENS must be more")
     return (last["decode_tokens"] - first["decode_tokens"]) / (last["decode_seconds"] - first["decode_seconds"])
 
 

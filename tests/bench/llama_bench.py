@@ -83,7 +83,9 @@ def main() -> int:
     options = _options()
     binary = _binary()
     model = options.model or embedded_as("f16")
-    cases = list(_cases(options))
+    cases = [case for case in _cases(options) if options.only in case.name]
+    if not cases:
+        sys.exit(f"no figure has {options.only!r} in its name")
     found: dict[str, Rates] = {case.name: Rates() for case in cases}
     before = host.busy_percent()
     with tempfile.TemporaryDirectory(prefix="night-monk-") as folder:
@@ -126,6 +128,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--repeats", type=int, default=1, help="of each figure in a round")
     parser.add_argument("--depths", default="0,1024")
+    parser.add_argument("--only", default="", help='part of a figure\'s name, as "answer 64 behind 0, flash off"')
     parser.add_argument("--threads", type=int, default=physical_cores())
     parser.add_argument("--json", type=Path)
     return parser.parse_args()

@@ -36,6 +36,7 @@ OWN_WINDOWS = {"exaone-moe": 128, "gemma2": 4096, "llama4": 8192}  # where the f
 STATE_PERIODS = {"minimax-01": 8, "qwen35": 4, "qwen35moe": 4, "qwen3next": 4}
 STATE_KEYS = ("ssm.conv_kernel", "ssm.state_size", "wkv.head_size", "kda.head_dim", "shortconv.l_cache")
 BOTH = frozenset({"falcon-h1"})  # every layer has keys, values and a state
+OWNERS = {"gemma3n": 20}  # so many first layers have keys and values of their own, whatever the file says
 STATE_BYTES = 4  # f32
 
 
@@ -64,7 +65,7 @@ def layers_of(model: GgufFile) -> tuple[Layer, ...]:
 def _layers(model: GgufFile) -> Iterator[Layer]:
     count = model.num_layers - model.number("nextn_predict_layers")
     windows, states = _windows(model, count), _states(model, count)
-    owners = count - model.number("attention.shared_kv_layers")
+    owners = OWNERS.get(model.architecture, count - model.number("attention.shared_kv_layers"))
     has_values = not model.number("attention.value_length_mla")
     kv_heads = model.kv_heads
     for at in range(count):

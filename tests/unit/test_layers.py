@@ -128,9 +128,11 @@ def test_layers_that_only_guess_ahead_have_no_memory() -> None:
 
 
 def test_layers_that_use_the_keys_of_others_keep_none() -> None:
-    file = model("gemma3n", 6, attention__sliding_window=9, attention__shared_kv_layers=2)
+    told = {"attention__sliding_window": 9, "attention__sliding_window_pattern": [True, True, False] * 2}
+    file = model("gemma4", 6, attention__shared_kv_layers=2, **told)
 
     assert with_kv(file) == [0, 1, 2, 3]
+    assert with_kv(model("gemma3n", 30, attention__sliding_window=9)) == list(range(20))
     assert all(layer.attends for layer in layers_of(file))
 
 

@@ -30,7 +30,9 @@ from monk.engine.native import DONE, NO_ROOM, Run
 from monk.engine.sequence import Tokens
 from monk.errors import MemoryTooSmall, SettingsInvalid
 
-WARM_TOKENS = 64  # of a prompt behind many: filling has warmed the rest
+WARM_TOKENS = (
+    64  # of a prompt, where filling has used the buffers of a whole chunk already; a restored beginning has not
+)
 WARM_SECONDS = 0.3
 TELL_SECONDS = 5.0
 IMAGE_BYTES = 512 << 20  # of a beginning that is kept in memory for the next width
@@ -77,7 +79,7 @@ class Gauge:
         lane = self._opened(point)
         lane.use_threads(point.threads)
         filled, fill_seconds = self._fill(lane, point)
-        self._warm(lane, point)
+        self._warm(lane, point, is_warm=filled >= lane.most_tokens)
         others, before, began = Others(), self.energy.read(), time.perf_counter()
         samples = []
         for number in range(repeats):
@@ -241,7 +243,7 @@ class Gauge:
 
     # --- timing
 
-    def _warm(self, lane: LlamaLane, point: Point) -> None:
+    def _warm(self, lane: LlamaLane, point: Point, *, is_warm: bool) -> None:
         """A call at least: on two shared cores that had been idle the first ten steps took 5 % longer (2026-11-26)."""
         seconds = 0.0
         while seconds < WARM_SECONDS:
@@ -249,9 +251,7 @@ class Gauge:
             if point.test == "answer":
                 seconds += self._steps(lane, point, point.depth, 1)
             else:
-                seconds += self._prompt(
-                    lane, point.depth, min(point.tokens, WARM_TOKENS) if point.depth else point.tokens
-                )
+                seconds += self._prompt(lane, point.depth, min(point.tokens, WARM_TOKENS) if is_warm else point.tokens)
             if self._state is not None:  # to put it back takes longer than a call
                 break
 

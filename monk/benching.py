@@ -157,12 +157,7 @@ class Benching:
     def _expected(self, point: Point, here: dict[str, Any]) -> dict[str, Any]:
         """Tokens per second by the roofline as `monk plan` reckons, and the bound: what the machine's own figures allow."""
         machine = Machine(**here["machine"])
-        settings: dict[str, Any] = {
-            "flash_attention": "on" if point.flash else "off",
-            "kv_type_k": point.type_k,
-            "kv_type_v": point.type_v,
-        }
-        work = Work.of(self._file, replace(self._config, model_use=self._run.model_use(), **settings))
+        work = Work.of(self._file, replace(self._config, model_use=self._run.model_use(), **point.settings))
         middle = point.depth + point.tokens // 2
         if point.test == "prompt":
             seconds = work.prompt_seconds(machine, point.tokens, point.depth)

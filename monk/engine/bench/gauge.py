@@ -30,9 +30,7 @@ from monk.engine.native import DONE, NO_ROOM, Run
 from monk.engine.sequence import Tokens
 from monk.errors import MemoryTooSmall, SettingsInvalid
 
-WARM_TOKENS = (
-    64  # of a prompt, where filling has used the buffers of a whole chunk already; a restored beginning has not
-)
+WARM_TOKENS = 64  # of a prompt, where filling has used all buffers of a chunk already; a restored beginning has not
 WARM_SECONDS = 0.3
 TELL_SECONDS = 5.0
 IMAGE_BYTES = 512 << 20  # of a beginning that is kept in memory for the next width
@@ -133,9 +131,7 @@ class Gauge:
             "slots": point.rows + self._has_base(point),
             "context": point.context,
             "ubatch": point.ubatch,
-            "flash_attention": "on" if point.flash else "off",
-            "kv_type_k": point.type_k,
-            "kv_type_v": point.type_v,
+            **point.settings,
             # with one sequence: a scratch beside it, to cut blocks with; it costs a step some 2 %
             "kv_folder": (self._folder or Path(".")) if point.depth else None,
         }
@@ -215,8 +211,7 @@ class Gauge:
         return Deep(self._folder, facts, self._token_row(point.depth))
 
     def _bytes_per_token(self, point: Point) -> int:
-        types = replace(self._config, kv_type_k=point.type_k, kv_type_v=point.type_v)  # type: ignore[arg-type]
-        return kv_bytes_per_token(self._file, types)
+        return kv_bytes_per_token(self._file, replace(self._config, **point.settings))
 
     def _remembered(self, lane: LlamaLane, base: int, held: int, point: Point) -> int:
         """Of a short beginning, from the lane before."""

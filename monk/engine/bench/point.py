@@ -35,6 +35,15 @@ class Point:
         """That one repeat computes."""
         return self.tokens * self.rows
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """How KV is stored and attended to, by field of EngineConfig."""
+        return {
+            "flash_attention": "on" if self.flash else "off",
+            "kv_type_k": self.type_k,
+            "kv_type_v": self.type_v,
+        }
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 

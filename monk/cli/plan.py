@@ -245,17 +245,9 @@ class _Asked:
         return self.available - beside
 
     def pace_of(self, model: GgufFile, config: EngineConfig) -> Pace:
-        from monk.engine.lane_plan import chunk_tokens, uses_flash
-        from monk.plan.calibrated import Calibrated
-        from monk.plan.speed import Roofline, Work
+        from monk.plan.calibrated import pace_of
 
-        work = Work.of(model, config)
-        general = Roofline(work, self.machine)
-        if self.measured is None:
-            return general
-        context = config.context or model.train_context
-        chunk = config.ubatch or chunk_tokens(model, context, uses_flash(config), config.most_ubatch)
-        return Calibrated(self.measured, general, chunk, work.sight)
+        return pace_of(model, config, self.machine, self.measured)
 
     def answer(self, config: EngineConfig, *, preset: str | None, fit: bool) -> _Result:
         """Raises InvalidInput."""

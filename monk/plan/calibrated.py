@@ -19,7 +19,10 @@ from statistics import median
 from typing import Any
 
 from monk.engine.bench.rates import Rate
-from monk.plan.speed import Pace, Sight
+from monk.engine.config import EngineConfig
+from monk.engine.gguf_file import GgufFile
+from monk.engine.lane_plan import chunk_tokens, uses_flash
+from monk.plan.speed import Machine, Pace, Roofline, Sight, Work
 
 ALL = Sight()
 FAR = 1 << 20  # a depth at which attention is all that counts
@@ -77,6 +80,17 @@ class Measured:
 def _points(rows: Row[Row[float]]) -> tuple[Point, ...]:
     points = tuple(Point(int(count), int(depth), float(seconds)) for count, depth, seconds in rows[:MOST_POINTS])
     return tuple(point for point in points if point.rows > 0 and point.depth >= 0 and point.seconds > 0.0)
+
+
+def pace_of(model: GgufFile, config: EngineConfig, machine: Machine, measured: Measured | None) -> Pace:
+    """Through what was measured, or by the general shares where nothing was."""
+    work = Work.of(model, config)
+    general = Roofline(work, machine)
+    if measured is None:
+        return general
+    context = config.context or model.train_context
+    chunk = config.ubatch or chunk_tokens(model, context, uses_flash(config), config.most_ubatch)
+    return Calibrated(measured, general, chunk, work.sight)
 
 
 class Calibrated:
@@ -173,11 +187,13 @@ def _prompt_prices(points: Row[Point], general: Pace, sight: Sight) -> tuple[flo
 
 def _fit(rows: Row[tuple[float, float, float]]) -> tuple[float, float]:
     """Least squares of the relative error: a and b, neither below zero, of a x + b y = seconds for rows of (x, y, seconds).
-    At least two rows, not all alike."""
+    Where y tells nothing beside x, as behind more than the windows of all layers hold, b is 0."""
     shares = [(x / seconds, y / seconds) for x, y, seconds in rows]
     xx, xy, yy = (sum(share[i] * share[j] for share in shares) for i, j in ((0, 0), (0, 1), (1, 1)))
     x, y = (sum(share[i] for share in shares) for i in (0, 1))
     determinant = xx * yy - xy * xy
+    if determinant <= 1e-9 * xx * yy:
+        return x / xx, 0.0
     a, b = (x * yy - y * xy) / determinant, (y * xx - x * xy) / determinant
     if b < 0.0:
         return x / xx, 0.0

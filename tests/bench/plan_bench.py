@@ -22,15 +22,13 @@ from typing import Any
 from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import ModelUse, Sampling, ThoughtRequest
 from monk.engine.config import EngineConfig
-from monk.engine.lane_plan import chunk_tokens, uses_flash
 from monk.engine.machine import measured_available_bytes, physical_cores
 from monk.engine.process import EngineProcess
 from monk.engine.tuning import record
 from monk.engine.tuning.tuner import tune
 from monk.errors import MemoryTooSmall
-from monk.plan.calibrated import Calibrated, Measured
+from monk.plan.calibrated import Measured, pace_of
 from monk.plan.machines import measured as measured_machine
-from monk.plan.speed import Pace, Roofline, Work
 from tests.bench.engine.models import CACHE, TINY, embedded_as, tiny
 from tests.bench.engine.ours import collect, counters, settled
 from tests.filled_lanes import weigh
@@ -189,21 +187,13 @@ def speed_of(config: EngineConfig, tune_seconds: float, *, quick: bool) -> Itera
     ends = set(file.control_tokens)
     never = {token: -100.0 for token, text in enumerate(file.tokens) if text in ends}
     run = replace(filled, context=8192, slots=16, tune_folder=None, beat_seconds=0.05)
-    pace = pace_of(measured, file, run)
+    pace = pace_of(file, run, measured_machine(physical_cores()), measured)
     with engine(run) as running:
         for tokens in prompts:
             yield f"prompt of {tokens:,}", tokens / pace.prompt_seconds(tokens), prompt_rate(running, tokens)
         for width, depth in steps:
             predicted = width / pace.step_seconds(width, depth + NEW_TOKENS // 2)
             yield f"{width} at once behind {depth:,}", predicted, step_rate(running, width, depth, never)
-
-
-def pace_of(measured: Measured, file: gguf_file.GgufFile, config: EngineConfig) -> Pace:
-    """As `monk plan` makes it."""
-    work = Work.of(file, config)
-    general = Roofline(work, measured_machine(physical_cores()))
-    chunk = config.ubatch or chunk_tokens(file, config.context, uses_flash(config), config.most_ubatch)
-    return Calibrated(measured, general, chunk, work.sight)
 
 
 class engine:  # a context manager, named for what it gives

@@ -19,6 +19,7 @@ from monk.engine.bench.rates import Rate
 from monk.engine.machine import physical_cores
 from monk.engine.tuning import record
 from monk.plan.calibrated import Calibrated, Measured, Point
+from monk.plan.speed import Sight
 from monk.settings import load
 from tests.engine_models import write_tiny_model
 
@@ -97,6 +98,15 @@ def test_an_outlier_at_one_of_many_depths_is_outweighed() -> None:
     pace = Calibrated(replace(many, steps=(*many.steps[:3], slow, many.steps[4])), General())
 
     assert pace.step_seconds(16, 131072) == pytest.approx(step(16, 131072), rel=0.1)
+
+
+def test_behind_more_than_all_windows_hold_time_does_not_grow() -> None:
+    near = Sight(1.0, 512)
+    steps = (Point(1, 1024, 0.020), Point(1, 4096, 0.022))
+    pace = Calibrated(Measured(steps, (Point(512, 1024, 1.0), Point(512, 4096, 1.1)), ""), General(), 512, near)
+
+    assert pace.step_seconds(1, 100000) == pytest.approx(0.021, rel=0.01)
+    assert pace.prompt_seconds(512, 100000) == pytest.approx(1.05, rel=0.01)
 
 
 def test_noise_never_makes_time_run_backwards() -> None:

@@ -11,7 +11,7 @@ from monk.engine import memory
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane_plan import kv_bytes_per_token
-from monk.engine.layers import layers_of
+from monk.engine.layers import has_uncuttable_memory, layers_of
 from monk.engine.memory import Plan
 from monk.errors import MemoryTooSmall, SettingsInvalid
 from monk.plan.amounts import told_bytes, told_seconds
@@ -180,9 +180,10 @@ def _memory(
     had = _figure("to be had", available_bytes, "free memory, or --ram; a reserve of it is left free")
     if plan is None:
         return (*rows, *others, had)
+    short = "; of layers with a window only that, and the states" if has_uncuttable_memory(model) else ""
     rows += [
-        _figure("KV of one thought", plan.stream_bytes, f"{plan.context} tokens x KV of a token"),
-        _figure("KV of all", plan.kv_bytes, f"{plan.slots} thoughts x {plan.context} tokens x KV of a token"),
+        _figure("KV of one thought", plan.stream_bytes, f"{plan.context} tokens x KV of a token{short}"),
+        _figure("KV of all", plan.kv_bytes, f"{plan.slots} thoughts x {plan.context} tokens x KV of a token{short}"),
         _figure("compute", plan.compute_bytes, "activations of a chunk, the mask, and without flash attention KQ"),
         _figure("output", plan.output_bytes, "rows with logits x words x 4 bytes"),
         _figure("other lanes", plan.lane_bytes, "the same for long prompts and shared beginnings, and KV on its way"),

@@ -76,8 +76,13 @@ def _weighed(model: GgufFile, config: EngineConfig, flash: bool, lane: LanePlan)
         lane,
         compute_bytes=_compute_bytes(model, flash, lane.batch, reach)
         + extra_expert_bytes(model, config.model_use.experts, lane.batch),
-        output_bytes=lane.outputs * model.vocab_size * 4,
+        output_bytes=output_bytes(model, lane.outputs),
     )
+
+
+def output_bytes(model: GgufFile, outputs: int) -> int:
+    """Logits of that many rows, in f32."""
+    return outputs * model.vocab_size * 4
 
 
 def kv_bytes_per_token(model: GgufFile, config: EngineConfig) -> int:

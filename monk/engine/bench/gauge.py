@@ -23,7 +23,7 @@ from monk.engine.config import EngineConfig
 from monk.engine.frames import Image
 from monk.engine.gguf_file import GgufFile
 from monk.engine.lane import LlamaLane
-from monk.engine.lane_plan import kv_bytes_per_token
+from monk.engine.lane_plan import kv_bytes_per_token, output_bytes
 from monk.engine.llama import LlamaModel, last_log_lines
 from monk.engine.memory import Plan
 from monk.engine.native import DONE, NO_ROOM, Run
@@ -33,7 +33,7 @@ from monk.errors import MemoryTooSmall, SettingsInvalid
 WARM_TOKENS = 64  # of a prompt, where filling has used all buffers of a chunk already; a restored beginning has not
 WARM_SECONDS = 0.3
 TELL_SECONDS = 5.0
-# Rows with logits a context has room for; llama-bench has it for a whole batch. A prompt of 512 behind 1,024 is some 4 %
+# Rows with logits a context has room for; llama-bench has it for a whole batch. A prompt of 512 behind 1,024 is 2 to 5 %
 # faster with room for 64 or 512 than for one, though one is used (tests/bench/README.md).
 RESERVED_OUTPUTS = 64
 IMAGE_BYTES = 512 << 20  # of a beginning that is kept in memory for the next width
@@ -157,8 +157,7 @@ class Gauge:
         """With room for more outputs than are used."""
         shape = plan.lanes["stream"]
         outputs = max(shape.outputs, min(RESERVED_OUTPUTS, shape.batch))
-        more = (outputs - shape.outputs) * self._file.vocab_size * 4
-        shape = replace(shape, outputs=outputs, output_bytes=shape.output_bytes + more)
+        shape = replace(shape, outputs=outputs, output_bytes=output_bytes(self._file, outputs))
         return replace(plan, lanes={**plan.lanes, "stream": shape})
 
     def _close_lane(self) -> None:

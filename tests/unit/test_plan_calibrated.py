@@ -18,10 +18,14 @@ from monk.engine.bench.point import Point as BenchPoint
 from monk.engine.bench.rates import Rate
 from monk.engine.machine import physical_cores
 from monk.engine.tuning import record
+from monk.engine.tuning.choice import choose, facts
+from monk.engine.tuning.course import trial_of
+from monk.engine.tuning.trial import Trial
 from monk.plan.calibrated import Calibrated, Measured, Point
 from monk.plan.speed import Sight
 from monk.settings import load
 from tests.engine_models import write_tiny_model
+from tests.tuned_machine import ASKED, even, run
 
 TOKEN, POSITION, CELL = 2e-3, 3e-8, 1.5e-7  # seconds, of a machine that is made up
 
@@ -70,6 +74,24 @@ def test_calls_of_the_chunks_own_length_set_the_price() -> None:
 
     assert Calibrated(slow, General(), 64).prompt_seconds(8192) == pytest.approx(2 * prompt(8192), rel=0.001)
     assert Calibrated(slow, General(), 512).prompt_seconds(8192) == pytest.approx(prompt(8192), rel=0.001)
+
+
+def test_a_tuning_times_the_chosen_chunk_behind_much_and_behind_nothing() -> None:
+    """Few rows attend to many tokens faster, row by row, than many rows do: no chunk's price is another's, scaled."""
+
+    def machine(trial: Trial) -> float:
+        attention = trial.rows * (trial.depth + trial.rows / 2) * 4e-9 * trial.rows
+        return even(trial) + (attention if trial.phase == "prompt" else 0.0)
+
+    notebook, _ = run(ASKED, machine)
+    chosen = choose(ASKED, notebook).setting
+    told = Measured.of(facts(ASKED, notebook, chosen, stream_bytes=0), "2026-11-26T00:00:00+00:00")
+
+    assert chosen.chunk != ASKED.piece
+    assert told is not None
+    for depth in (0, ASKED.depth):
+        predicted = Calibrated(told, General(), chosen.chunk).prompt_seconds(chosen.chunk, depth)
+        assert predicted == pytest.approx(machine(trial_of(chosen, "prompt", chosen.chunk, depth)), rel=0.001)
 
 
 def test_what_was_not_measured_at_two_depths_is_scaled() -> None:

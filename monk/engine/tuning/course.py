@@ -199,16 +199,34 @@ def trial_of(setting: Setting, phase: Phase, rows: int, depth: int) -> Trial:
 
 def _pace(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Nothing is chosen by it. Asked before what takes minutes: a plan needs to know how time grows with depth."""
-    return [Alternative(chosen, tuple((1.0, trial) for trial in _pace_trials(situation, chosen)))]
+    return _known([*_prompts(situation, chosen, situation.piece), *_steps(situation, chosen)], chosen)
 
 
-def _pace_trials(situation: Situation, chosen: Setting) -> list[Trial]:
-    """A piece of a prompt and steps of three widths, behind the context and behind nothing. Three, because what a row behind
-    many costs grows with the rows at first: 1.6 us a cell of one row, 4 us of each of 32."""
-    depths = sorted({situation.depth, 0}, reverse=True)
+def _chunk_pace(situation: Situation, chosen: Setting) -> list[Alternative]:
+    """The same of calls as they will be. Scaled from a piece, a chunk of another length is told a third too fast: attention
+    of fewer rows behind many is cheaper, and that is taken for the price of every token."""
+    tokens = _call_tokens(situation, chosen)
+    return [] if tokens == situation.piece else _known(_prompts(situation, chosen, tokens), chosen)
+
+
+def _known(trials: list[Trial], chosen: Setting) -> list[Alternative]:
+    return [Alternative(chosen, tuple((1.0, trial) for trial in trials))]
+
+
+def _both_depths(situation: Situation) -> list[int]:
+    """Behind the context and behind nothing."""
+    return sorted({situation.depth, 0}, reverse=True)
+
+
+def _prompts(situation: Situation, chosen: Setting, tokens: int) -> list[Trial]:
+    return [trial_of(chosen, "prompt", tokens, depth) for depth in _both_depths(situation)]
+
+
+def _steps(situation: Situation, chosen: Setting) -> list[Trial]:
+    """Of three widths, because what a row behind many costs grows with the rows at first: 1.6 us a cell of one row, 4 us of
+    each of 32."""
     widths = sorted({1, max(1, chosen.width // 2), chosen.width})
-    prompts = [trial_of(chosen, "prompt", situation.piece, depth) for depth in depths]
-    return prompts + [trial_of(chosen, "step", rows, depth) for rows in widths for depth in depths]
+    return [trial_of(chosen, "step", rows, depth) for rows in widths for depth in _both_depths(situation)]
 
 
 def _asks_anything(situation: Situation) -> bool:
@@ -292,12 +310,16 @@ def _worth(situation: Situation, chosen: Setting) -> list[Alternative]:
 
 def whole(situation: Situation, setting: Setting) -> tuple[Weighed, Weighed, Weighed]:
     """A thought under a setting: its prompt, its answer among others, and a little of one alone."""
-    rows = setting.chunk if situation.chunks else situation.piece
     return (
-        (PROMPT_TOKENS, trial_of(setting, "prompt", rows, situation.depth)),
+        (PROMPT_TOKENS, trial_of(setting, "prompt", _call_tokens(situation, setting), situation.depth)),
         (ANSWER_TOKENS + SHARED_ANSWER_TOKENS, trial_of(setting, "step", setting.width, situation.depth)),
         (ALONE_TOKENS, trial_of(setting, "step", 1, situation.depth)),
     )
+
+
+def _call_tokens(situation: Situation, setting: Setting) -> int:
+    """Of a prompt's call under a setting, as far as chunks can be tried."""
+    return setting.chunk if situation.chunks else situation.piece
 
 
 def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
@@ -305,12 +327,12 @@ def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
     price of a cell is told by neighbours in time."""
     if not _asks_anything(situation):
         return []
-    trials = _pace_trials(situation, chosen)
+    trials = [*_prompts(situation, chosen, _call_tokens(situation, chosen)), *_steps(situation, chosen)]
     if situation.depth:
         trials.append(trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth))
     if situation.depth and situation.forks and not chosen.flash:
         trials.append(trial_of(chosen, "shared", chosen.width, situation.depth))
-    return [Alternative(chosen, tuple((1.0, trial) for trial in trials))]
+    return _known(trials, chosen)
 
 
 QUESTIONS = (
@@ -321,8 +343,9 @@ QUESTIONS = (
     Question("pace", _pace),
     Question("width of the batch", _width),
     Question(CHUNK, _chunk),
+    Question("pace of a chunk", _chunk_pace),
     Question("KV types", _kv_types, shapes_kv=True, changes_text=True),
     Question("worth", _worth, proves=True),
     Question("facts", _facts),
 )
-SILENT = frozenset({"pace", "worth", "facts"})  # not for the table
+SILENT = frozenset({"pace", "pace of a chunk", "worth", "facts"})  # not for the table

@@ -73,7 +73,9 @@ def plan(
     bandwidth: Annotated[
         str | None, typer.Option(metavar="BYTES/S", help="Of the memory of one socket, such as 460GB/s.")
     ] = None,
-    cores: Annotated[int, typer.Option(min=0, metavar="N", help="Physical cores of one socket.")] = 0,
+    cores: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Physical cores of one socket; 0: as many as go with its bandwidth.")
+    ] = 0,
     numa: Annotated[
         str,
         typer.Option(metavar="off|distribute|isolate|numactl", help="How memory and threads lie on several sockets."),
@@ -301,19 +303,13 @@ def _machine(
     from monk.plan.machines import described, measured
 
     available = measured_available_bytes() if ram is None else num_bytes(ram, "--ram")
-    if bandwidth is None and not cores:
-        if ram is not None:
-            raise InvalidInput(
-                "--ram describes another machine; say its --bandwidth and --cores too", param="bandwidth"
-            )
-        if sockets > 1 or numa != "off":
-            raise InvalidInput(
-                "--sockets and --numa describe a machine; say its --bandwidth and --cores", param="sockets"
-            )
-        return available, measured(min(threads or physical_cores(), physical_cores()))
-    if bandwidth is None or not cores:
-        raise InvalidInput("--bandwidth and --cores describe a machine together; give both", param="bandwidth")
-    return available, described(float(num_bytes(bandwidth, "--bandwidth")), cores, sockets, numa, threads)
+    if bandwidth is not None:
+        return available, described(float(num_bytes(bandwidth, "--bandwidth")), cores, sockets, numa, threads)
+    parts = (("--ram", ram is not None), ("--cores", cores > 0), ("--sockets", sockets > 1), ("--numa", numa != "off"))
+    if given := [name for name, is_given in parts if is_given]:
+        describe = "describes" if len(given) == 1 else "describe"
+        raise InvalidInput(f"{', '.join(given)} {describe} another machine; say its --bandwidth too", param="bandwidth")
+    return available, measured(min(threads or physical_cores(), physical_cores()))
 
 
 def _show(result: _Result, explain: bool) -> None:

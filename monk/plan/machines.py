@@ -10,14 +10,15 @@ from monk.plan.speed import GFLOPS_PER_CORE, Machine
 POLICIES = ("off", "distribute", "isolate", "numactl")
 FURTHER_SOCKET_SHARE = 0.6  # of its bandwidth, that a further socket adds where pages and threads lie evenly on all
 CORE_BANDWIDTH = 20e9  # bytes a second that one core asks for at most
+BANDWIDTH_PER_CORE = 7.2e9  # of a socket whose cores are not said: twelve channels of DDR5-4800 with 64 cores
 PIECE_BYTES = 1 << 28
 
 
 def described(
     socket_bandwidth: float, socket_cores: int, sockets: int = 1, policy: str = "off", threads: int = 0
 ) -> Machine:
-    """`socket_bandwidth` in bytes a second and `socket_cores` are of one socket, as on a data sheet. `policy`: as the
-    setting `numa`. `threads`: 0 for all cores. Raises InvalidInput.
+    """`socket_bandwidth` in bytes a second and `socket_cores` are of one socket, as on a data sheet; 0 cores: as many as go
+    with the bandwidth. `policy`: as the setting `numa`. `threads`: 0 for all cores. Raises InvalidInput.
 
     Without a policy the pages of the weights lie with the socket that touched them first, and the other reads them over the
     link between them: a second socket is taken to add cores, and no bandwidth. Spread over all sockets, each further one is
@@ -27,6 +28,12 @@ def described(
     if policy not in POLICIES:
         raise InvalidInput(f"numa is {policy[:40]!r}; use one of {', '.join(POLICIES)}", param="numa")
     notes = []
+    if not socket_cores:
+        socket_cores = max(1, round(socket_bandwidth / BANDWIDTH_PER_CORE))
+        notes.append(
+            f"{socket_cores} cores a socket are assumed, one for each {BANDWIDTH_PER_CORE / 1e9:g} GB/s: prompts and wide "
+            "batches are as fast as the cores are many, so say --cores"
+        )
     used = 1 if policy == "isolate" else sockets
     bandwidth, cores = socket_bandwidth, socket_cores * used
     if sockets > 1 and policy == "off":

@@ -255,8 +255,9 @@ def test_the_table_explains_itself() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--ram", "1TB"], "say its --bandwidth and --cores too"),
-        (["--cores", "8"], "give both"),
+        (["--ram", "1TB"], "--ram describes another machine; say its --bandwidth too"),
+        (["--cores", "8"], "--cores describes another machine; say its --bandwidth too"),
+        (["--ram", "1TB", "--sockets", "2"], "--ram, --sockets describe another machine; say its --bandwidth too"),
         (["--kv-type", "q3"], "kv_type_k"),
         (["--night", "long"], "--night"),
     ],

@@ -262,7 +262,17 @@ def test_sockets_and_threads_are_explained() -> None:
     assert shown.exit_code == 0, shown.output
     assert "2 sockets without a NUMA policy" in shown.output and "16 of 128 cores at work" in shown.output
     lonely = run.invoke(app, ["plan", "Qwen3-32B", "--sockets", "2"])
-    assert "say its --bandwidth and --cores" in lonely.output + str(lonely.exception)
+    assert "--sockets describes another machine; say its --bandwidth too" in lonely.output + str(lonely.exception)
+
+
+def test_cores_that_are_not_said_are_assumed_aloud() -> None:
+    assumed, said = described(460e9, 0, 2), described(460e9, 64, 2)
+
+    assert (assumed.bandwidth, assumed.gflops) == (said.bandwidth, said.gflops)
+    assert "64 cores a socket are assumed" in assumed.notes[0] and assumed.notes[1:] == said.notes
+    shown = run.invoke(app, ["plan", "Qwen3-30B-A3B", "--ram", "1.5TB", "--sockets", "2", "--bandwidth", "460GB/s"])
+    assert shown.exit_code == 0 and "64 cores a socket are assumed" in shown.output, shown.output
+    assert described(1e9, 0).cores == 1
 
 
 def test_a_mixture_on_many_cores_waits_for_its_threads() -> None:

@@ -154,7 +154,8 @@ def _tensors(architecture: str, layers: int, vocab: int, sizes: dict[str, int], 
         if thinks_in_a_state:
             out |= {f"blk.{layer}.ssm_a": -ones(STATE_HEADS), f"blk.{layer}.ssm_dt.bias": 0 * ones(STATE_HEADS)}
         if architecture == "gpt-oss":
-            biased = {"attn_output": (width,), "ffn_gate_inp": (experts,)}
+            biased = {"attn_q": (sizes["q"],), "attn_k": (sizes["kv"],), "attn_v": (sizes["kv"],)}
+            biased |= {"attn_output": (width,), "ffn_gate_inp": (experts,)}
             biased |= {f"ffn_{name}_exps": (experts, width) for name in ("gate", "up", "down")}
             out |= {f"blk.{layer}.{name}.bias": np.zeros(shape, np.float32) for name, shape in biased.items()}
     return out

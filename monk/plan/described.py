@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from monk.engine.gguf_file import BLOCKS, GgufFile, Tensor
 from monk.errors import InvalidInput
 
-F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16 = 0, 1, 2, 6, 7, 8, 12, 13, 14, 30
+F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16, MXFP4 = 0, 1, 2, 6, 7, 8, 12, 13, 14, 30, 39
 FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
 PLAIN = {"f32": F32, "f16": F16, "bf16": BF16, "q8_0": Q8_0, "q6_k": Q6_K, "q4_0": Q4_0}
 MIXED = {"q4_k_m": Q4_K, "q5_k_m": Q5_K}
@@ -26,7 +26,23 @@ ARCHITECTURES = {
     "qwen2": "qwen2",
     "qwen3": "qwen3",
     "qwen3_moe": "qwen3moe",
+    "gemma3": "gemma3",
+    "gemma3_text": "gemma3",
+    "gpt_oss": "gpt-oss",
 }
+# what a config.json may leave out, because the makers' library fills it in
+_GEMMA3 = {
+    "vocab_size": 262208,
+    "max_position_embeddings": 131072,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 256,
+    "sliding_window": 4096,
+    "rope_theta": 1e6,
+    "tie_word_embeddings": True,
+}
+LEFT_OUT: dict[str, dict[str, Any]] = {"gemma3": _GEMMA3, "gemma3_text": _GEMMA3}
+SCALINGS = ("yarn", "linear")  # of positions, that a GGUF file names; llama3's is a tensor of 64 numbers there
 LARGE_LAYERS = 80  # by them llama.cpp knows a 70B, whose attn_v it spares
 
 
@@ -39,10 +55,10 @@ def describe(name: str, config: Mapping[str, Any], weights: str) -> GgufFile:
             f"{name}: model_type {kind[:80]!r} is not known here, but {', '.join(ARCHITECTURES)}; plan its GGUF file instead",
             param="model",
         )
-    shape = _Shape(name, config)
+    shape = _Shape(name, LEFT_OUT.get(kind, {}) | {key: value for key, value in config.items() if value is not None})
     tensors = tuple(_tensors(shape, weights))
     path = Path(f"{name} ({weights})")
-    return GgufFile(path, (), _metadata(name, ARCHITECTURES[kind], shape), tensors)
+    return GgufFile(path, (), _metadata(name, shape), tensors)
 
 
 def retyped(file: GgufFile, weights: str) -> GgufFile:
@@ -50,7 +66,7 @@ def retyped(file: GgufFile, weights: str) -> GgufFile:
     _check_format(weights)
     has_head = any(tensor.name == "output.weight" for tensor in file.tensors)
     large = file.architecture in ("llama", "qwen2") and file.num_layers == LARGE_LAYERS
-    traits = _FileTraits(file.num_layers, file.num_experts, large)
+    traits = _FileTraits(file.num_layers, file.num_experts, large, file.architecture == "gpt-oss")
     tensors = tuple(_retyped(tensor, traits, weights, has_head=has_head) for tensor in file.tensors)
     path = file.path.with_name(f"{file.path.stem} ({weights})")
     return replace(file, path=path, parts=(), tensors=tensors)
@@ -82,6 +98,8 @@ class _Traits(Protocol):
     def experts(self) -> int: ...
     @property
     def is_large(self) -> bool: ...
+    @property
+    def ships_mxfp4(self) -> bool: ...  # experts, by their maker, and every format of it keeps them so
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +107,7 @@ class _FileTraits:
     layers: int
     experts: int
     is_large: bool
+    ships_mxfp4: bool
 
 
 class _Shape:
@@ -108,9 +127,35 @@ class _Shape:
         self.experts_used = self._number("num_experts_per_tok", 0, least=0)
         self.expert_inner = self._number("moe_intermediate_size", self.inner)
         self.tied = bool(config.get("tie_word_embeddings", False))
-        self.has_biases = config.get("model_type") == "qwen2"
-        self.has_head_norms = str(config.get("model_type")).startswith("qwen3")
-        self.is_large = config.get("model_type") in ("llama", "qwen2") and self.layers == LARGE_LAYERS
+        self.architecture = ARCHITECTURES[str(config["model_type"])]
+        has_windows = self.architecture in ("gemma3", "gpt-oss")  # the others' are not used by llama.cpp
+        self.ships_mxfp4 = self.architecture == "gpt-oss"
+        self.window = self._number("sliding_window") if has_windows else 0
+        self.is_large = self.architecture in ("llama", "qwen2") and self.layers == LARGE_LAYERS
+        # makers give these beside the rest, all together, or by kind of layer
+        told = self._part(config, "rope_parameters")
+        told = self._part(told, "full_attention") or told
+        self.rope_base = self._positive("rope_theta", config.get("rope_theta") or told.get("rope_theta") or 10000.0)
+        scaling = self._part(config, "rope_scaling") or told
+        kind = scaling.get("rope_type", scaling.get("type"))
+        self.scaling = kind if kind in SCALINGS else ""
+        self.scaling_factor = self._positive("factor of the rope scaling", scaling.get("factor", 1.0))
+        self.scaling_original = scaling.get("original_max_position_embeddings")
+
+    def _part(self, config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+        part = config.get(key)
+        if part is not None and not isinstance(part, dict):
+            raise InvalidInput(
+                f"{self._name}: {key} is {part!r:.80} in its configuration; an object is needed", param="model"
+            )
+        return part or {}
+
+    def _positive(self, key: str, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < 1e15:
+            raise InvalidInput(
+                f"{self._name}: {key} is {value!r:.80} in its configuration; a number above 0 is needed", param="model"
+            )
+        return float(value)
 
     def _number(self, key: str, default: int | None = None, *, least: int = 1) -> int:
         value = self._config.get(key)
@@ -122,7 +167,7 @@ class _Shape:
         return value
 
 
-def _metadata(name: str, architecture: str, shape: _Shape) -> dict[str, Any]:
+def _metadata(name: str, shape: _Shape) -> dict[str, Any]:
     told: dict[str, Any] = {
         "block_count": shape.layers,
         "context_length": shape.context,
@@ -132,7 +177,14 @@ def _metadata(name: str, architecture: str, shape: _Shape) -> dict[str, Any]:
         "attention.head_count_kv": shape.kv_heads,
         "attention.key_length": shape.head_size,
         "attention.value_length": shape.head_size,
+        "rope.freq_base": shape.rope_base,
     }
+    if shape.window:
+        told["attention.sliding_window"] = shape.window
+    if shape.scaling:
+        told |= {"rope.scaling.type": shape.scaling, "rope.scaling.factor": shape.scaling_factor}
+        if isinstance(shape.scaling_original, int):
+            told["rope.scaling.original_context_length"] = shape.scaling_original
     if shape.experts:
         told |= {
             "expert_count": shape.experts,
@@ -140,11 +192,11 @@ def _metadata(name: str, architecture: str, shape: _Shape) -> dict[str, Any]:
             "expert_feed_forward_length": shape.expert_inner,
         }
     general = {
-        "general.architecture": architecture,
+        "general.architecture": shape.architecture,
         "general.name": name,
         "tokenizer.ggml.tokens": range(shape.vocabulary),
     }
-    return general | {f"{architecture}.{key}": value for key, value in told.items()}
+    return general | {f"{shape.architecture}.{key}": value for key, value in told.items()}
 
 
 def _tensors(shape: _Shape, weights: str) -> Iterator[Tensor]:
@@ -166,16 +218,34 @@ def _tensors(shape: _Shape, weights: str) -> Iterator[Tensor]:
         plain |= _feed_forward(shape)
         for part, size in plain.items():
             yield _tensor(f"blk.{layer}.{part}.weight", size, _type(part, layer, shape, weights))
-        for part in ("attn_norm", "ffn_norm"):
-            yield _tensor(f"blk.{layer}.{part}.weight", (width,), F32)
-        if shape.experts:
-            yield _tensor(f"blk.{layer}.ffn_gate_inp.weight", (width, shape.experts), F32)
-        if shape.has_biases:
-            for part, count in (("q", rows), ("k", kv_rows), ("v", kv_rows)):
-                yield _tensor(f"blk.{layer}.attn_{part}.bias", (count,), F32)
-        if shape.has_head_norms:
-            for part in ("attn_q_norm", "attn_k_norm"):
-                yield _tensor(f"blk.{layer}.{part}.weight", (shape.head_size,), F32)
+        for part, size in _vectors(shape):
+            yield _tensor(f"blk.{layer}.{part}", size, F32)
+
+
+def _vectors(shape: _Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """What every format keeps in f32, of one layer."""
+    width, rows, kv_rows = shape.width, shape.heads * shape.head_size, shape.kv_heads * shape.head_size
+    yield "attn_norm.weight", (width,)
+    if shape.architecture != "gpt-oss":
+        yield "ffn_norm.weight", (width,)
+    if shape.architecture in ("gemma3", "gpt-oss"):
+        yield "post_attention_norm.weight", (width,)
+    if shape.architecture == "gemma3":
+        yield "post_ffw_norm.weight", (width,)
+    if shape.architecture in ("qwen3", "qwen3moe", "gemma3"):
+        yield "attn_q_norm.weight", (shape.head_size,)
+        yield "attn_k_norm.weight", (shape.head_size,)
+    if shape.architecture in ("qwen2", "gpt-oss"):
+        for part, count in (("q", rows), ("k", kv_rows), ("v", kv_rows)):
+            yield f"attn_{part}.bias", (count,)
+    if shape.experts:
+        yield "ffn_gate_inp.weight", (width, shape.experts)
+    if shape.architecture == "gpt-oss":
+        yield "attn_output.bias", (width,)
+        yield "attn_sinks.weight", (shape.heads,)
+        yield "ffn_gate_inp.bias", (shape.experts,)
+        for part, count in (("gate", shape.expert_inner), ("up", shape.expert_inner), ("down", width)):
+            yield f"ffn_{part}_exps.bias", (count, shape.experts)
 
 
 def _feed_forward(shape: _Shape) -> dict[str, tuple[int, ...]]:
@@ -190,6 +260,8 @@ def _feed_forward(shape: _Shape) -> dict[str, tuple[int, ...]]:
 
 
 def _type(part: str, layer: int, shape: _Traits, weights: str) -> int:
+    if shape.ships_mxfp4 and part.endswith("_exps"):
+        return MXFP4
     if weights in ("q4_0", "q6_k") and part == "output":
         return Q6_K
     if weights in PLAIN:

@@ -261,8 +261,8 @@ def _notes(model: GgufFile, plan: Plan | None, config: EngineConfig) -> tuple[st
     if use.rope_freq_base is not None:
         own = model.metadata.get(f"{model.architecture}.rope.freq_base", 10000.0)
         notes.append(
-            f"a rope base of {use.rope_freq_base:g} instead of {float(own):g}: it takes no memory and no time, but a model that "
-            "was not trained with it reads worse, and KV on the disk is of no use"
+            f"a rope base of {use.rope_freq_base:,.0f} instead of {float(own):,.0f}: it takes no memory and no time, but a model "
+            "that was not trained with it reads worse, and KV on the disk is of no use"
         )
     if use.experts is not None and model.num_experts:
         own_experts = model.number("expert_used_count")

@@ -129,7 +129,7 @@ class Work:
         for tensor in model.tensors:
             if has_head and tensor.name.startswith("token_embd"):
                 continue  # only rows of it are looked up
-            into = each if experts and tensor.name.endswith("_exps.weight") else shared
+            into = each if experts and "_exps." in tensor.name else shared
             into[0] += tensor.num_bytes or 0
             into[1] += tensor.num_elements
         attending = [layer for layer in layers_of(model) if layer.attends]

@@ -18,8 +18,11 @@ from monk.engine import embedded, gguf_file, memory
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.lane_plan import kv_bytes_per_token
+from monk.engine.layers import layers_of
+from monk.engine.model_use import OwnSettings
 from monk.errors import InvalidInput, ModelUnusable, NotFound
 from monk.plan import amounts, source
+from monk.plan.described import describe
 from monk.plan.known import KNOWN, config_of
 from monk.plan.speed import Machine, Sight, Work
 from tests.engine_models import write_tiny_model
@@ -37,6 +40,10 @@ PUBLISHED = [
     ("Qwen2.5-7B", "q8_0", 8.10),
     ("Llama-3.1-8B", "q8_0", 8.54),
     ("Qwen3-8B", "q6_k", 6.73),
+    ("Gemma-3-27B", "q4_k_m", 16.55),
+    ("Mistral-Small-3.2-24B", "q4_k_m", 14.33),
+    ("gpt-oss-20b", "q8_0", 12.10),  # the maker's experts in MXFP4, as llama-bench prints it: 11.27 GiB
+    ("gpt-oss-120b", "q8_0", 63.37),  # 59.02 GiB
 ]
 # K and V of a token in f16, by the published shapes: 2 x layers x kv heads x head size x 2 bytes
 KV_OF_A_TOKEN = [("Llama-3.1-70B", 327680), ("Qwen3-32B", 262144), ("Qwen3-30B-A3B", 98304), ("Llama-3.1-8B", 131072)]
@@ -63,6 +70,14 @@ def test_a_described_model_has_the_weights_of_its_name() -> None:
         ("Llama-3.1-405B", 405.9),
         ("Mixtral-8x7B", 46.7),
         ("Qwen3-235B-A22B", 235.1),
+        ("Gemma-3-27B", 27.01),
+        ("Gemma-3-12B", 11.77),
+        ("gpt-oss-20b", 20.91),
+        ("gpt-oss-120b", 116.83),
+        ("Mistral-Small-3.2-24B", 23.57),
+        ("Mixtral-8x22B", 140.6),
+        ("Mistral-Large-123B", 122.6),
+        ("Llama-3.2-3B", 3.21),
     ):
         assert counts[name] == pytest.approx(told, rel=0.005), name
 
@@ -87,12 +102,85 @@ def test_a_file_and_its_config_agree(tmp_path: Path) -> None:
     assert (described.kv_heads, described.vocab_size) == (real.kv_heads, real.vocab_size)
 
 
+SHAPE = {"layers": 6, "width": 64, "heads": 4, "kv_heads": 2, "head_size": 16, "context": 4096}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "more", "config"),
+    [
+        ("qwen3", {}, {"model_type": "qwen3"}),
+        ("qwen3moe", {"experts": 8}, {"model_type": "qwen3_moe", "num_experts": 8}),
+        ("gemma3", {"window": 256}, {"model_type": "gemma3_text", "sliding_window": 256}),
+        (
+            "gpt-oss",
+            {"window": 128, "experts": 8},
+            {"model_type": "gpt_oss", "sliding_window": 128, "num_local_experts": 8},
+        ),
+    ],
+)
+def test_a_described_model_has_the_tensors_and_layers_that_llama_cpp_loads(
+    tmp_path: Path, architecture: str, more: dict[str, Any], config: dict[str, Any]
+) -> None:
+    real = gguf_file.read(write_tiny_model(tmp_path / "tiny.gguf", architecture, **SHAPE, **more))
+    inner = next(tensor for tensor in real.tensors if tensor.name.startswith("blk.0.ffn_up")).shape[1]
+    shape = {
+        "hidden_size": SHAPE["width"],
+        "num_hidden_layers": SHAPE["layers"],
+        "num_attention_heads": SHAPE["heads"],
+        "num_key_value_heads": SHAPE["kv_heads"],
+        "head_dim": SHAPE["head_size"],
+        "intermediate_size": inner,
+        "vocab_size": real.vocab_size,
+        "max_position_embeddings": SHAPE["context"],
+        "tie_word_embeddings": all(tensor.name != "output.weight" for tensor in real.tensors),
+        "num_experts_per_tok": real.number("expert_used_count"),
+    }
+
+    described = describe("tiny", shape | config, "bf16")
+
+    assert {(one.name, one.shape) for one in described.tensors} == {(one.name, one.shape) for one in real.tensors}
+    assert layers_of(described) == layers_of(real)
+
+
+@pytest.mark.parametrize(
+    ("config", "base", "scaled"),
+    [
+        ({"rope_theta": 5e6}, 5e6, False),
+        ({"rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}}, 1e6, False),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 2e6, "rope_type": "linear", "factor": 8}}}, 2e6, True),
+        (
+            {"rope_theta": 1e6, "rope_scaling": {"type": "yarn", "factor": 4, "original_max_position_embeddings": 512}},
+            1e6,
+            True,
+        ),
+        ({"rope_theta": 5e5, "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 5e5, False),
+        ({}, 10000.0, False),
+    ],
+)
+def test_positions_are_turned_as_the_configuration_says(config: dict[str, Any], base: float, scaled: bool) -> None:
+    own = OwnSettings.of(describe("it", KNOWN["Qwen3-8B"] | {"rope_theta": None} | config, "bf16"))
+
+    assert (own.rope_freq_base, own.is_scaled) == (base, scaled)
+
+
+@pytest.mark.parametrize(
+    ("name", "base"),
+    [("Qwen3-30B-A3B", 1e6), ("Qwen3-30B-A3B-2507", 1e7), ("Llama-3.1-8B", 5e5), ("gpt-oss-20b", 15e4)],
+)
+def test_a_known_model_has_its_own_rope_base(name: str, base: float) -> None:
+    assert OwnSettings.of(source.find(name, "bf16")).rope_freq_base == base
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [
         ("Qwen3-70B", "nearest: Qwen3-32B, Qwen3-30B-A3B, Qwen3-235B-A22B"),
         ("meta-llama/Meta-Llama-3.1-70B-Instruct", None),
         ("qwen3_32b", None),
+        ("Qwen/Qwen3-30B-A3B-Instruct-2507-GGUF", None),
+        ("openai/gpt-oss-120b", None),
+        ("google/gemma-3-27b-it", None),
+        ("gpt-oss-200b", "nearest: gpt-oss-120b, gpt-oss-20b."),
         ("something else", "is no file and no model that is known"),
         ("./no/such/file", "there is no file"),
         ("missing.gguf", "there is no file"),
@@ -113,6 +201,9 @@ def test_a_name_is_found_or_the_nearest_is_told(name: str, told: str | None) -> 
         ({"model_type": "mamba"}, "model_type 'mamba' is not known"),
         ({"model_type": "llama", "hidden_size": "wide"}, "hidden_size is 'wide'"),
         ({"model_type": "llama"}, "hidden_size is None"),
+        (KNOWN["Qwen3-8B"] | {"rope_theta": "wide"}, "rope_theta is 'wide'"),
+        (KNOWN["Qwen3-8B"] | {"rope_scaling": 4}, "rope_scaling is 4"),
+        (KNOWN["gpt-oss-20b"] | {"sliding_window": None}, "sliding_window is None"),
     ],
 )
 def test_a_bad_configuration_is_named(tmp_path: Path, config: dict[str, Any], told: str) -> None:

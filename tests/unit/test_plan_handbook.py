@@ -13,6 +13,10 @@ from typer.testing import CliRunner
 
 import corpus
 from monk.cli.app import app
+from monk.engine.config import EngineConfig
+from monk.plan import source
+from monk.plan.machines import described
+from monk.plan.speed import Work
 
 PAGE = (Path(corpus.__file__).parent / "starter" / "13-everything-turned-up.md").read_text(encoding="utf-8")
 GIB = float(1 << 30)
@@ -138,7 +142,23 @@ def test_published_speeds_are_compared_as_the_page_says() -> None:
         assert near(row[2], rate) and number(row[3]) == pytest.approx(rate / number(row[1]), abs=0.03), row
         ratios.append(number(row[3]))
 
-    assert len(ratios) == 12 and sum(abs(ratio - 1.0) <= 0.30 for ratio in ratios) == 10
-    assert [row[4] for row in rows("Speeds of one stream")] == [f"[{n}]" for n in (1, 1, 2, 6, 6, 4, 4, 5, 3, 7, 8, 8)]
+    assert len(ratios) == 14 and sum(abs(ratio - 1.0) <= 0.30 for ratio in ratios) == 11
+    told = (1, 1, 2, 6, 6, 4, 4, 5, 3, 7, 8, 8, 9, 9)
+    assert [row[4] for row in rows("Speeds of one stream")] == [f"[{n}]" for n in told]
     sources = PAGE[PAGE.index("## Sources") :]
     assert {int(n) for n in re.findall(r"\[(\d+)\]", PAGE)} == {int(n) for n in re.findall(r"^(\d+)\. ", sources, re.M)}
+
+
+def test_published_prompts_and_depths_are_compared_as_the_page_says() -> None:
+    machine, ratios = described(460e9, 96, threads=44), []
+    for what, published, told, ratio in rows("Prompts and depth are published less often"):
+        name = what.partition(",")[0]
+        model = source.find(name, {"gpt-oss-120b": "q8_0"}.get(name, "q4_k_m"))
+        flash = "on" if what.endswith("flash attention") else "off"
+        work, depth = Work.of(model, EngineConfig(model.path, flash_attention=flash)), 6000 * ("6,000" in what)
+        step = 1 / work.step_seconds(machine, 1, depth + 64)
+        rate = 512 / work.prompt_seconds(machine, 512, depth) if "prompt" in what else step
+        assert near(told, rate) and number(ratio) == pytest.approx(rate / number(published), abs=0.006), what
+        ratios.append(number(ratio))
+
+    assert len(ratios) == 7 and sum(abs(one - 1.0) <= 0.20 for one in ratios) == 6

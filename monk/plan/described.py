@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from monk.engine.gguf_file import BLOCKS, GgufFile, Tensor
 from monk.errors import InvalidInput
+from monk.plan.shape import LARGE_LAYERS, Shape
 
 F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16, MXFP4 = 0, 1, 2, 6, 7, 8, 12, 13, 14, 30, 39
 FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
@@ -19,46 +20,15 @@ PLAIN = {"f32": F32, "f16": F16, "bf16": BF16, "q8_0": Q8_0, "q6_k": Q6_K, "q4_0
 MIXED = {"q4_k_m": Q4_K, "q5_k_m": Q5_K}
 FORMATS = (*PLAIN, *MIXED)
 BEST_FIRST = ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")  # what a search tries
-ARCHITECTURES = {
-    "llama": "llama",
-    "mistral": "llama",
-    "mixtral": "llama",
-    "qwen2": "qwen2",
-    "qwen3": "qwen3",
-    "qwen3_moe": "qwen3moe",
-    "gemma3": "gemma3",
-    "gemma3_text": "gemma3",
-    "gpt_oss": "gpt-oss",
-}
-# what a config.json may leave out, because the makers' library fills it in
-_GEMMA3 = {
-    "vocab_size": 262208,
-    "max_position_embeddings": 131072,
-    "num_attention_heads": 8,
-    "num_key_value_heads": 4,
-    "head_dim": 256,
-    "sliding_window": 4096,
-    "rope_theta": 1e6,
-    "tie_word_embeddings": True,
-}
-LEFT_OUT: dict[str, dict[str, Any]] = {"gemma3": _GEMMA3, "gemma3_text": _GEMMA3}
-SCALINGS = ("yarn", "linear")  # of positions, that a GGUF file names; llama3's is a tensor of 64 numbers there
-LARGE_LAYERS = 80  # by them llama.cpp knows a 70B, whose attn_v it spares
 
 
 def describe(name: str, config: Mapping[str, Any], weights: str) -> GgufFile:
     """The header of the file that the model would be. Raises InvalidInput for what is missing or unknown."""
     _check_format(weights)
-    kind = str(config.get("model_type"))
-    if kind not in ARCHITECTURES:
-        raise InvalidInput(
-            f"{name}: model_type {kind[:80]!r} is not known here, but {', '.join(ARCHITECTURES)}; plan its GGUF file instead",
-            param="model",
-        )
-    shape = _Shape(name, LEFT_OUT.get(kind, {}) | {key: value for key, value in config.items() if value is not None})
+    shape = Shape(name, config)
     tensors = tuple(_tensors(shape, weights))
     path = Path(f"{name} ({weights})")
-    return GgufFile(path, (), _metadata(name, shape), tensors)
+    return GgufFile(path, (), shape.metadata(), tensors)
 
 
 def retyped(file: GgufFile, weights: str) -> GgufFile:
@@ -110,98 +80,8 @@ class _FileTraits:
     ships_mxfp4: bool
 
 
-class _Shape:
-    """The numbers of a config.json."""
-
-    def __init__(self, name: str, config: Mapping[str, Any]) -> None:
-        self._name, self._config = name, config
-        self.width = self._number("hidden_size")
-        self.layers = self._number("num_hidden_layers")
-        self.heads = self._number("num_attention_heads")
-        self.kv_heads = self._number("num_key_value_heads", self.heads)
-        self.head_size = self._number("head_dim", self.width // self.heads)
-        self.inner = self._number("intermediate_size")
-        self.vocabulary = self._number("vocab_size")
-        self.context = self._number("max_position_embeddings")
-        self.experts = self._number("num_experts", self._number("num_local_experts", 0, least=0), least=0)
-        self.experts_used = self._number("num_experts_per_tok", 0, least=0)
-        self.expert_inner = self._number("moe_intermediate_size", self.inner)
-        self.tied = bool(config.get("tie_word_embeddings", False))
-        self.architecture = ARCHITECTURES[str(config["model_type"])]
-        has_windows = self.architecture in ("gemma3", "gpt-oss")  # the others' are not used by llama.cpp
-        self.ships_mxfp4 = self.architecture == "gpt-oss"
-        self.window = self._number("sliding_window") if has_windows else 0
-        self.is_large = self.architecture in ("llama", "qwen2") and self.layers == LARGE_LAYERS
-        # makers give these beside the rest, all together, or by kind of layer
-        told = self._part(config, "rope_parameters")
-        told = self._part(told, "full_attention") or told
-        self.rope_base = self._positive("rope_theta", config.get("rope_theta") or told.get("rope_theta") or 10000.0)
-        scaling = self._part(config, "rope_scaling") or told
-        kind = scaling.get("rope_type", scaling.get("type"))
-        self.scaling = kind if kind in SCALINGS else ""
-        self.scaling_factor = self._positive("factor of the rope scaling", scaling.get("factor", 1.0))
-        self.scaling_original = scaling.get("original_max_position_embeddings")
-
-    def _part(self, config: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-        part = config.get(key)
-        if part is not None and not isinstance(part, dict):
-            raise InvalidInput(
-                f"{self._name}: {key} is {part!r:.80} in its configuration; an object is needed", param="model"
-            )
-        return part or {}
-
-    def _positive(self, key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0.0 < value < 1e15:
-            raise InvalidInput(
-                f"{self._name}: {key} is {value!r:.80} in its configuration; a number above 0 is needed", param="model"
-            )
-        return float(value)
-
-    def _number(self, key: str, default: int | None = None, *, least: int = 1) -> int:
-        value = self._config.get(key)
-        value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value < 1 << 32:
-            raise InvalidInput(
-                f"{self._name}: {key} is {value!r} in its configuration; a number is needed", param="model"
-            )
-        return value
-
-
-def _metadata(name: str, shape: _Shape) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "block_count": shape.layers,
-        "context_length": shape.context,
-        "embedding_length": shape.width,
-        "feed_forward_length": shape.inner,
-        "attention.head_count": shape.heads,
-        "attention.head_count_kv": shape.kv_heads,
-        "attention.key_length": shape.head_size,
-        "attention.value_length": shape.head_size,
-        "rope.freq_base": shape.rope_base,
-    }
-    if shape.window:
-        told["attention.sliding_window"] = shape.window
-    if shape.scaling:
-        told |= {"rope.scaling.type": shape.scaling, "rope.scaling.factor": shape.scaling_factor}
-        if isinstance(shape.scaling_original, int):
-            told["rope.scaling.original_context_length"] = shape.scaling_original
-    if shape.experts:
-        told |= {
-            "expert_count": shape.experts,
-            "expert_used_count": shape.experts_used,
-            "expert_feed_forward_length": shape.expert_inner,
-        }
-    general = {
-        "general.architecture": shape.architecture,
-        "general.name": name,
-        "tokenizer.ggml.tokens": range(shape.vocabulary),
-    }
-    return general | {f"{shape.architecture}.{key}": value for key, value in told.items()}
-
-
-def _tensors(shape: _Shape, weights: str) -> Iterator[Tensor]:
-    width, rows = shape.width, shape.heads * shape.head_size
-    kv_rows = shape.kv_heads * shape.head_size
+def _tensors(shape: Shape, weights: str) -> Iterator[Tensor]:
+    width = shape.width
     yield _tensor(
         "token_embd.weight", (width, shape.vocabulary), _type("output" if shape.tied else "embd", 0, shape, weights)
     )
@@ -209,20 +89,50 @@ def _tensors(shape: _Shape, weights: str) -> Iterator[Tensor]:
     if not shape.tied:
         yield _tensor("output.weight", (width, shape.vocabulary), _type("output", 0, shape, weights))
     for layer in range(shape.layers):
-        plain: dict[str, tuple[int, ...]] = {
+        for part, size in (_attention(shape) | _feed_forward(shape, layer)).items():
+            yield _tensor(f"blk.{layer}.{part}.weight", size, _type(part, layer, shape, weights))
+        for part, size in _vectors(shape, layer):
+            yield _tensor(f"blk.{layer}.{part}", size, F32)
+
+
+def _attention(shape: Shape) -> dict[str, tuple[int, ...]]:
+    width, heads = shape.width, shape.heads
+    if not shape.kv_rank:
+        rows, kv_rows = heads * shape.head_size, shape.kv_heads * shape.head_size
+        return {
             "attn_q": (width, rows),
             "attn_k": (width, kv_rows),
             "attn_v": (width, kv_rows),
             "attn_output": (rows, width),
         }
-        plain |= _feed_forward(shape)
-        for part, size in plain.items():
-            yield _tensor(f"blk.{layer}.{part}.weight", size, _type(part, layer, shape, weights))
-        for part, size in _vectors(shape):
-            yield _tensor(f"blk.{layer}.{part}", size, F32)
+    near, turned, rank = shape.plain_size, shape.turned_size, shape.kv_rank
+    return {
+        "attn_q_a": (width, shape.q_rank),
+        "attn_q_b": (shape.q_rank, heads * (near + turned)),
+        "attn_kv_a_mqa": (width, rank + turned),
+        "attn_k_b": (near, rank, heads),
+        "attn_v_b": (rank, shape.value_size, heads),
+        "attn_output": (heads * shape.value_size, width),
+    }
 
 
-def _vectors(shape: _Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
+def _feed_forward(shape: Shape, layer: int) -> dict[str, tuple[int, ...]]:
+    if not shape.is_mixture(layer):
+        up, down = (shape.width, shape.inner), (shape.inner, shape.width)
+        return {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
+    width, inner, experts = shape.width, shape.expert_inner, shape.experts
+    up_each, down_each = (width, inner, experts), (inner, width, experts)
+    parts: dict[str, tuple[int, ...]] = {
+        "ffn_gate_exps": up_each,
+        "ffn_up_exps": up_each,
+        "ffn_down_exps": down_each,
+    }
+    if shared := shape.shared_experts * inner:
+        parts |= {"ffn_gate_shexp": (width, shared), "ffn_up_shexp": (width, shared), "ffn_down_shexp": (shared, width)}
+    return parts
+
+
+def _vectors(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     """What every format keeps in f32, of one layer."""
     width, rows, kv_rows = shape.width, shape.heads * shape.head_size, shape.kv_heads * shape.head_size
     yield "attn_norm.weight", (width,)
@@ -238,25 +148,19 @@ def _vectors(shape: _Shape) -> Iterator[tuple[str, tuple[int, ...]]]:
     if shape.architecture in ("qwen2", "gpt-oss"):
         for part, count in (("q", rows), ("k", kv_rows), ("v", kv_rows)):
             yield f"attn_{part}.bias", (count,)
-    if shape.experts:
+    if shape.kv_rank:
+        yield "attn_q_a_norm.weight", (shape.q_rank,)
+        yield "attn_kv_a_norm.weight", (shape.kv_rank,)
+    if shape.is_mixture(layer):
         yield "ffn_gate_inp.weight", (width, shape.experts)
+        if shape.architecture == "deepseek2":
+            yield "exp_probs_b.bias", (shape.experts,)
     if shape.architecture == "gpt-oss":
         yield "attn_output.bias", (width,)
         yield "attn_sinks.weight", (shape.heads,)
         yield "ffn_gate_inp.bias", (shape.experts,)
         for part, count in (("gate", shape.expert_inner), ("up", shape.expert_inner), ("down", width)):
             yield f"ffn_{part}_exps.bias", (count, shape.experts)
-
-
-def _feed_forward(shape: _Shape) -> dict[str, tuple[int, ...]]:
-    if not shape.experts:
-        up, down = (shape.width, shape.inner), (shape.inner, shape.width)
-        return {"ffn_gate": up, "ffn_up": up, "ffn_down": down}
-    up_each, down_each = (
-        (shape.width, shape.expert_inner, shape.experts),
-        (shape.expert_inner, shape.width, shape.experts),
-    )
-    return {"ffn_gate_exps": up_each, "ffn_up_exps": up_each, "ffn_down_exps": down_each}
 
 
 def _type(part: str, layer: int, shape: _Traits, weights: str) -> int:
@@ -278,7 +182,7 @@ def _type(part: str, layer: int, shape: _Traits, weights: str) -> int:
         return Q8_0
     if part == "attn_output" and shape.experts == 8:
         return Q5_K
-    if part in ("ffn_down", "ffn_down_exps") and _gets_more(layer, shape.layers):
+    if part in ("ffn_down", "ffn_down_exps", "ffn_down_shexp") and _gets_more(layer, shape.layers):
         return Q6_K
     return usual
 

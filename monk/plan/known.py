@@ -44,10 +44,12 @@ def _qwen3(hidden: int, layers: int, heads: int, inner: int, context: int = 4096
     return _llama(hidden, layers, heads, inner, 151936, context, **own | more)
 
 
-def _qwen3_moe(hidden: int, layers: int, heads: int, inner: int, context: int = 40960, base: float = 1e6) -> Config:
+def _qwen3_moe(
+    hidden: int, layers: int, heads: int, inner: int, context: int = 40960, base: float = 1e6, **more: Any
+) -> Config:
     own = {"model_type": "qwen3_moe", "num_key_value_heads": 4, "rope_theta": base}
     experts = {"moe_intermediate_size": inner, "num_experts": 128, "num_experts_per_tok": 8}
-    return _qwen3(hidden, layers, heads, 3 * hidden, context, **own, **experts)
+    return _qwen3(hidden, layers, heads, 3 * hidden, context, **(own | experts | more))
 
 
 def _gemma3(hidden: int, layers: int, heads: int, kv_heads: int, head_size: int, inner: int) -> Config:
@@ -63,6 +65,33 @@ def _gpt_oss(layers: int, experts: int) -> Config:
     return _llama(2880, layers, 64, 2880, 201088, 131072, **own, **shape)
 
 
+def _deepseek3(
+    heads: int, experts: int, dense_layers: int, vocab: int, context: int, base: float, factor: float
+) -> Config:
+    attention = {
+        "q_lora_rank": 1536,
+        "kv_lora_rank": 512,
+        "qk_nope_head_dim": 128,
+        "qk_rope_head_dim": 64,
+        "v_head_dim": 128,
+    }
+    mixture = {
+        "n_routed_experts": experts,
+        "n_shared_experts": 1,
+        "num_experts_per_tok": 8,
+        "moe_intermediate_size": 2048,
+    }
+    scaling = {"type": "yarn", "factor": factor, "original_max_position_embeddings": 4096}
+    own = {
+        "model_type": "deepseek_v3",
+        "first_k_dense_replace": dense_layers,
+        "rope_theta": base,
+        "rope_scaling": scaling,
+    }
+    return _llama(7168, 61, heads, 18432, vocab, context, **(attention | mixture | own))
+
+
+_DEEPSEEK3 = _deepseek3(128, 256, 3, 129280, 163840, 1e4, 40.0)
 _MIXTRAL: Config = {"model_type": "mixtral", "num_local_experts": 8, "num_experts_per_tok": 2}
 _TIED: Config = {"tie_word_embeddings": True}
 
@@ -73,6 +102,8 @@ KNOWN: dict[str, Config] = {
     "Llama-3.2-1B": _llama(2048, 16, 32, 8192, head_dim=64, **_TIED),
     "Llama-3.2-3B": _llama(3072, 28, 24, 8192, head_dim=128, **_TIED),
     "Llama-3.3-70B": _llama(8192, 80, 64, 28672),
+    "DeepSeek-V3": _DEEPSEEK3,
+    "DeepSeek-R1": _DEEPSEEK3,
     "DeepSeek-R1-Distill-Llama-70B": _llama(8192, 80, 64, 28672),
     "DeepSeek-R1-Distill-Qwen-32B": _qwen2(5120, 64, 40, 8, 27648, 131072),
     "Mistral-7B-v0.3": _mistral(4096, 32, 32, 14336, 32768, 32768),
@@ -99,6 +130,8 @@ KNOWN: dict[str, Config] = {
     "Qwen3-30B-A3B-2507": _qwen3_moe(2048, 48, 32, 768, 262144, 1e7),
     "Qwen3-235B-A22B-2507": _qwen3_moe(4096, 94, 64, 1536, 262144, 5e6),
     "Qwen3-Coder-30B-A3B": _qwen3_moe(2048, 48, 32, 768, 262144, 1e7),
+    "Qwen3-Coder-480B-A35B": _qwen3_moe(6144, 62, 96, 2560, 262144, 1e7, num_key_value_heads=8, num_experts=160),
+    "Kimi-K2": _deepseek3(64, 384, 1, 163840, 131072, 5e4, 32.0),
     "Gemma-3-4B": _gemma3(2560, 34, 8, 4, 256, 10240),
     "Gemma-3-12B": _gemma3(3840, 48, 16, 8, 256, 15360),
     "Gemma-3-27B": _gemma3(5376, 62, 32, 16, 128, 21504),

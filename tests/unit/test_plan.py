@@ -44,9 +44,13 @@ PUBLISHED = [
     ("Mistral-Small-3.2-24B", "q4_k_m", 14.33),
     ("gpt-oss-20b", "q8_0", 12.10),  # the maker's experts in MXFP4, as llama-bench prints it: 11.27 GiB
     ("gpt-oss-120b", "q8_0", 63.37),  # 59.02 GiB
+    ("DeepSeek-R1", "q4_k_m", 404.43),  # 376.65 GiB
+    ("DeepSeek-R1", "q8_0", 713.28),
+    ("Qwen3-Coder-480B-A35B", "q4_k_m", 290.05),
 ]
 # K and V of a token in f16, by the published shapes: 2 x layers x kv heads x head size x 2 bytes
 KV_OF_A_TOKEN = [("Llama-3.1-70B", 327680), ("Qwen3-32B", 262144), ("Qwen3-30B-A3B", 98304), ("Llama-3.1-8B", 131072)]
+KV_OF_A_TOKEN += [("DeepSeek-V3", 61 * (512 + 64) * 2), ("gpt-oss-120b", 36 * 2 * 8 * 64 * 2)]
 SERVER = Machine(460e9, 64 * 70.0)
 run = CliRunner()
 
@@ -78,6 +82,9 @@ def test_a_described_model_has_the_weights_of_its_name() -> None:
         ("Mixtral-8x22B", 140.6),
         ("Mistral-Large-123B", 122.6),
         ("Llama-3.2-3B", 3.21),
+        ("DeepSeek-V3", 671.03),
+        ("Kimi-K2", 1026.4),
+        ("Qwen3-Coder-480B-A35B", 480.2),
     ):
         assert counts[name] == pytest.approx(told, rel=0.005), name
 
@@ -179,6 +186,7 @@ def test_a_known_model_has_its_own_rope_base(name: str, base: float) -> None:
         ("qwen3_32b", None),
         ("Qwen/Qwen3-30B-A3B-Instruct-2507-GGUF", None),
         ("openai/gpt-oss-120b", None),
+        ("deepseek-ai/DeepSeek-R1", None),
         ("google/gemma-3-27b-it", None),
         ("gpt-oss-200b", "nearest: gpt-oss-120b, gpt-oss-20b."),
         ("something else", "is no file and no model that is known"),
@@ -203,6 +211,7 @@ def test_a_name_is_found_or_the_nearest_is_told(name: str, told: str | None) -> 
         ({"model_type": "llama"}, "hidden_size is None"),
         (KNOWN["Qwen3-8B"] | {"rope_theta": "wide"}, "rope_theta is 'wide'"),
         (KNOWN["Qwen3-8B"] | {"rope_scaling": 4}, "rope_scaling is 4"),
+        ({key: value for key, value in KNOWN["DeepSeek-R1"].items() if key != "q_lora_rank"}, "q_lora_rank is None"),
         (KNOWN["gpt-oss-20b"] | {"sliding_window": None}, "sliding_window is None"),
     ],
 )

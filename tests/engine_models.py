@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 CONTROL_TOKENS = ("<|im_start|>", "<|im_end|>")
 STATE_HEADS = 2  # of qwen35's layers that think in a state
+TURNED = 32  # numbers of a head of deepseek2 that know their position
 NORMS = {  # that are not the usual two
     "gemma3": ("attn", "ffn", "post_attention", "post_ffw"),
     "gpt-oss": ("attn", "post_attention"),
@@ -45,8 +46,9 @@ def write_tiny_model(
     seed: int = 0,
     marks: tuple[str, ...] = (),
 ) -> Path:
-    """A loadable model of architecture qwen3, qwen3moe, gemma3, gpt-oss or qwen35 with a byte tokenizer; `marks` are more
-    control tokens. Every second layer of gpt-oss has the window; of four layers of qwen35 one has KV and three a state."""
+    """A loadable model of architecture qwen3, qwen3moe, gemma3, gpt-oss, qwen35 or deepseek2 with a byte tokenizer; `marks` are
+    more control tokens. Every second layer of gpt-oss has the window; of four layers of qwen35 one has KV and three a state;
+    deepseek2 keeps one row of 4 x `head_size` + 32 numbers for all heads, and its first layer is dense."""
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_name(f"tiny {architecture}")
     writer.add_context_length(context)
@@ -54,9 +56,12 @@ def write_tiny_model(
     writer.add_embedding_length(width)
     writer.add_feed_forward_length(2 * width)
     writer.add_head_count(heads)
-    writer.add_head_count_kv(kv_heads)
-    writer.add_key_length(head_size)
-    writer.add_value_length(head_size)
+    if architecture == "deepseek2":
+        _add_latents(writer, head_size)
+    else:
+        writer.add_head_count_kv(kv_heads)
+        writer.add_key_length(head_size)
+        writer.add_value_length(head_size)
     writer.add_layer_norm_rms_eps(1e-6)
     writer.add_rope_freq_base(10000.0)
     if experts:
@@ -81,6 +86,21 @@ def write_tiny_model(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _add_latents(writer: gguf.GGUFWriter, head_size: int) -> None:
+    writer.add_head_count_kv(1)
+    writer.add_key_length(4 * head_size + TURNED)
+    writer.add_value_length(4 * head_size)
+    writer.add_key_length_mla(head_size + TURNED)
+    writer.add_value_length_mla(head_size)
+    writer.add_q_lora_rank(2 * head_size)
+    writer.add_kv_lora_rank(4 * head_size)
+    writer.add_rope_dimension_count(TURNED)
+    writer.add_leading_dense_block_count(1)
+    writer.add_expert_shared_count(1)
+    writer.add_expert_weights_scale(1.0)
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
 
 
 def _add_tokenizer(writer: gguf.GGUFWriter, template: str | None, marks: tuple[str, ...] = ()) -> int:
@@ -108,7 +128,22 @@ def _tensors(architecture: str, layers: int, vocab: int, sizes: dict[str, int], 
     def ones(size: int) -> npt.NDArray[np.float32]:
         return np.ones(size, np.float32)
 
+    def latent_attention() -> Tensors:
+        heads, rank = sizes["q"] // head, 4 * head
+        return {
+            "attn_q_a": noise(2 * head, width),
+            "attn_q_a_norm": ones(2 * head),
+            "attn_q_b": noise(heads * (head + TURNED), 2 * head),
+            "attn_kv_a_mqa": noise(rank + TURNED, width),
+            "attn_kv_a_norm": ones(rank),
+            "attn_k_b": noise(heads, rank, head),
+            "attn_v_b": noise(heads, head, rank),
+            "attn_output": noise(width, sizes["q"]),
+        }
+
     def attention() -> Tensors:
+        if architecture == "deepseek2":
+            return latent_attention()
         gated = 2 if architecture == "qwen35" else 1
         block = {
             "attn_q": noise(gated * sizes["q"], width),
@@ -132,14 +167,16 @@ def _tensors(architecture: str, layers: int, vocab: int, sizes: dict[str, int], 
             "ssm_out": noise(width, inner),
         }
 
-    def feed_forward() -> Tensors:
-        if not experts:
+    def feed_forward(layer: int) -> Tensors:
+        if not experts or (architecture == "deepseek2" and layer == 0):
             return {
                 "ffn_gate": noise(2 * width, width),
                 "ffn_up": noise(2 * width, width),
                 "ffn_down": noise(width, 2 * width),
             }
         router = {"ffn_gate_inp": noise(experts, width)}
+        if architecture == "deepseek2":
+            router |= {f"ffn_{name}_shexp": noise(width, width) for name in ("gate", "up", "down")}
         return router | {f"ffn_{name}_exps": noise(experts, width, width) for name in ("gate", "up", "down")}
 
     out = {"token_embd.weight": noise(vocab, width) * np.float32(4), "output_norm.weight": ones(width)}
@@ -149,10 +186,12 @@ def _tensors(architecture: str, layers: int, vocab: int, sizes: dict[str, int], 
         thinks_in_a_state = architecture == "qwen35" and (layer + 1) % 4 != 0
         block = {f"{name}_norm": ones(width) for name in NORMS.get(architecture, ("attn", "ffn"))}
         block |= state() if thinks_in_a_state else attention()
-        block |= feed_forward()
+        block |= feed_forward(layer)
         out |= {f"blk.{layer}.{name}.weight": tensor for name, tensor in block.items()}
         if thinks_in_a_state:
             out |= {f"blk.{layer}.ssm_a": -ones(STATE_HEADS), f"blk.{layer}.ssm_dt.bias": 0 * ones(STATE_HEADS)}
+        if architecture == "deepseek2" and layer > 0:
+            out[f"blk.{layer}.exp_probs_b.bias"] = np.zeros(experts, np.float32)
         if architecture == "gpt-oss":
             biased = {"attn_q": (sizes["q"],), "attn_k": (sizes["kv"],), "attn_v": (sizes["kv"],)}
             biased |= {"attn_output": (width,), "ffn_gate_inp": (experts,)}

@@ -172,6 +172,8 @@ def _layer_bytes(
 
     k, v = row(file.key_length, config.kv_type_k), row(file.value_length, config.kv_type_v)
     keys = struct.pack("<iQ", TYPES[config.kv_type_k], k), k * tokens
+    if file.number("attention.value_length_mla"):  # values are a part of the keys
+        return keys, (b"", 0)
     if not transposed:
         return keys, (struct.pack("<iQ", TYPES[config.kv_type_v], v), v * tokens)
     width = heads * file.value_length

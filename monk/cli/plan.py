@@ -156,7 +156,7 @@ class _Known:
         from dataclasses import replace
 
         from monk.daemon import engine_config
-        from monk.engine.model_use import OwnSettings, check, over
+        from monk.engine.model_use import check, over
 
         house = engine_config(self._settings)
         is_its_own = self._file is not None and model.path.resolve() == house.model_path.resolve()
@@ -171,7 +171,7 @@ class _Known:
         if wanted["kv_type_k"] or wanted["kv_type_v"]:
             config = replace(config, kv_types_free=False)
         config = replace(config, model_use=over(use, config.model_use))
-        check(config.model_use, OwnSettings.of(model))
+        check(config.model_use, config.own_settings(model))
         return self._filled(config) if self._is_here else config
 
     def _filled(self, config: EngineConfig) -> EngineConfig:

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 def model_file(settings: Settings) -> Iterator[Finding]:
     """It is a whole GGUF language model that can run with these settings, and what it says of itself."""
     from monk.engine.gguf_file import read
-    from monk.engine.model_use import OwnSettings, check, said, told
+    from monk.engine.model_use import check, said, told
 
     config = _config(settings)
     model = read(config.model_path)
-    check(config.model_use, OwnSettings.of(model))
+    check(config.model_use, config.own_settings(model))
     yield Finding(
         "model",
         "ok",

@@ -27,7 +27,7 @@ from monk.engine import fingerprint, gguf_file, lane_plan, memory, wire, words
 from monk.engine.bound import bound, take_place, within
 from monk.engine.client import AS_ITS_FILE_SAYS, Message, ModelCard, ModelUse, Segment
 from monk.engine.config import EngineConfig
-from monk.engine.model_use import OwnSettings, settled, told
+from monk.engine.model_use import settled, told
 from monk.engine.pages import huge_bytes
 from monk.engine.relay import Relay
 from monk.engine.tuning.force import in_force, prices
@@ -301,7 +301,7 @@ class Outbox:
 def _house(file: gguf_file.GgufFile, config: EngineConfig) -> ModelUse:
     """What the model runs with by itself. Raises ModelUnusable when the settings are not for this model."""
     try:
-        return settled(config.model_use, AS_ITS_FILE_SAYS, OwnSettings.of(file))
+        return settled(config.model_use, AS_ITS_FILE_SAYS, config.own_settings(file))
     except InvalidInput as exc:
         raise ModelUnusable(f"{config.model_path.name}: {exc.message}", param=exc.param) from exc
 

@@ -46,6 +46,7 @@ class OwnSettings:
     is_scaled: bool = False  # the file brings a rope scaling of its own
     key_length: int = 128  # values of a head
     value_length: int = 128
+    keys_hold_values: bool = False  # as with DeepSeek's latent attention: one row of numbers is both
     kv_type_k: KvType | None = (
         "f16"  # from here on: the house's, which the file knows nothing of; None: not decided yet
     )
@@ -58,7 +59,8 @@ class OwnSettings:
         scaled = any(file.metadata.get(f"{rope}.{key}") for key in ("scaling.factor", "scaling.type", "scale_linear"))
         base = file.metadata.get(f"{rope}.freq_base", 10000.0)
         experts = file.num_experts, file.number("expert_used_count")
-        return cls(*experts, float(base), scaled, file.key_length, file.value_length)
+        latent = file.number("attention.value_length_mla") > 0
+        return cls(*experts, float(base), scaled, file.key_length, file.value_length, latent)
 
 
 DENSE = OwnSettings()
@@ -123,14 +125,19 @@ def check(use: ModelUse, own: OwnSettings) -> None:
 
 
 def _check_kv(use: ModelUse, own: OwnSettings) -> None:
-    for name, length in (("kv_type_k", own.key_length), ("kv_type_v", own.value_length)):
-        if getattr(use, name) in QUANTISED_KV and length % QUANTISED_BLOCK:
+    keys, values = use.kv_type_k or own.kv_type_k, use.kv_type_v or own.kv_type_v
+    for name, kind, length in (("kv_type_k", keys, own.key_length), ("kv_type_v", values, own.value_length)):
+        if kind in QUANTISED_KV and length % QUANTISED_BLOCK:
             raise InvalidInput(
-                f"{name} is {getattr(use, name)}, which stores {QUANTISED_BLOCK} values together, and this model's heads "
-                f"have {length}; use f16",
+                f"{name} is {kind}, which stores {QUANTISED_BLOCK} values together, and this model's heads have {length}; "
+                "use f16",
                 param=f"model.{name}",
             )
-    values = use.kv_type_v or own.kv_type_v
+    if own.keys_hold_values and keys != values and None not in (keys, values):
+        raise InvalidInput(
+            f"kv_type_k is {keys} and kv_type_v {values}; this model keeps its values in its keys, so give the same for both",
+            param="model.kv_type_k",
+        )
     if use.flash_attention == "off" and values in QUANTISED_KV:
         raise InvalidInput(
             f"flash_attention is off, and values stored as {values} need it; set flash_attention to on, or kv_type_v to f16",

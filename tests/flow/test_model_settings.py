@@ -107,6 +107,7 @@ def test_settings_are_checked_against_the_file_before_the_model_is_loaded(daemon
     mixture = write_tiny_model(tmp_path / "moe.gguf", "qwen3moe", experts=8)
     dense = write_tiny_model(tmp_path / "dense.gguf")
     narrow = write_tiny_model(tmp_path / "narrow.gguf", head_size=24)
+    latent = write_tiny_model(tmp_path / "latent.gguf", "deepseek2", experts=8)
     endless = write_tiny_model(tmp_path / "endless.gguf", layers=64, kv_heads=4)
     most = {"context": 1 << 24, "flash_attention": "on"}
 
@@ -127,6 +128,7 @@ def test_settings_are_checked_against_the_file_before_the_model_is_loaded(daemon
         (b'{"kv_type_k": "q4_0"}', mixture, "use one of f32, f16, bf16, q8_0"),
         (b'{"kv_type_v": "q8_0", "flash_attention": "off"}', dense, "values stored as q8_0 need it"),
         (b'{"kv_type_k": "q8_0"}', narrow, "this model's heads have 24"),
+        (b'{"kv_type_k": "q8_0"}', latent, "give the same for both"),
         (b'{"kv_type_v": "f32"}', endless, "kv_type_v f32: endless.gguf needs "),
     ):
         with pytest.raises(InvalidInput) as caught:

@@ -18,6 +18,7 @@ from monk.doctor.finding import Finding
 from monk.doctor.settings import in_force
 from monk.errors import InvalidInput
 from monk.settings import Settings, load
+from tests.engine_models import write_tiny_model
 
 
 def settings(home: Path, **more: Any) -> Settings:
@@ -156,7 +157,11 @@ def test_settings_the_model_cannot_run_with_are_a_failure_with_a_way_out(home: P
     dense = only(doctor._guarded("model", checks["model"], settings(home, experts=4)))
     stretched = only(doctor._guarded("model", checks["model"], settings(home, yarn_factor=2.0)))
 
+    narrow = write_tiny_model(home / "narrow.gguf", head_size=24)
+    quantised = only(doctor._guarded("model", checks["model"], settings(home, model=narrow, kv_type_k="q8_0")))
+
     assert dense.state == "fail" and "it is dense" in dense.text and dense.remedy == "leave experts out"
+    assert quantised.state == "fail" and quantised.remedy == "use f16" and "heads have 24" in quantised.text
     assert stretched.state == "ok" and stretched.text.endswith("yarn_factor 2")
 
 

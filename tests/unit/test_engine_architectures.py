@@ -23,6 +23,7 @@ MODELS = {
     "gemma3": {"window": 256, "layers": 6},
     "gpt-oss": {"experts": 8, "window": 256, "layers": 4},
     "qwen35": {"layers": 4},  # a layer with KV, and three with a state
+    "deepseek2": {"experts": 8},  # keys alone
 }
 
 

@@ -104,8 +104,21 @@ def test_restored_says_what_computed_said_also_in_another_width(start: Start, ti
         again.stop()
 
 
-@pytest.mark.parametrize("values", [{"flash_attention": "on"}, {"kv_type_k": "q8_0"}, {"kv_type_v": "q8_0"}])
-def test_every_layout_of_kv_can_be_kept(start: Start, tiny: Path, values: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("architecture", "values"),
+    [
+        ("qwen3", {"flash_attention": "on"}),
+        ("qwen3", {"kv_type_k": "q8_0"}),
+        ("qwen3", {"kv_type_v": "q8_0"}),
+        ("deepseek2", {}),  # keys alone, and of all heads together
+        ("deepseek2", {"flash_attention": "on"}),
+        ("deepseek2", {"kv_type_k": "q8_0", "kv_type_v": "q8_0"}),
+    ],
+)
+def test_every_layout_of_kv_can_be_kept(
+    start: Start, tmp_path: Path, architecture: str, values: dict[str, object]
+) -> None:
+    tiny = write_tiny_model(tmp_path / "tiny.gguf", architecture, experts=8 * (architecture == "deepseek2"))
     asked = request("t", text_of(2, 400))
     first = start(tiny, **values)
     (computed,) = ids_of(first.think(asked))

@@ -19,6 +19,7 @@ from tests.engine_models import write_tiny_model
 MIXTURE = OwnSettings(num_experts=16, experts=4, rope_freq_base=1e6)
 LAWYER = AdapterUse("lawyer", "a" * 8)
 NARROW = replace(DENSE, key_length=24, value_length=24)
+LATENT = replace(DENSE, keys_hold_values=True)
 QUANTISED = replace(DENSE, kv_type_v="q8_0", flash_attention="on")
 USES = (ModelUse(), ModelUse(experts=4), ModelUse(rope_freq_base=50_000.0), ModelUse(yarn_factor=4.0))
 
@@ -40,6 +41,13 @@ USES = (ModelUse(), ModelUse(experts=4), ModelUse(rope_freq_base=50_000.0), Mode
         (ModelUse(kv_type_k="q8_0"), NARROW, "and this model's heads have 24; use f16"),
         (ModelUse(kv_type_v="q8_0"), NARROW, "kv_type_v is q8_0, which stores 32 values together"),
         (ModelUse(kv_type_v="q8_0", flash_attention="off"), DENSE, "values stored as q8_0 need it"),
+        (ModelUse(), replace(NARROW, kv_type_k="q8_0"), "kv_type_k is q8_0, which stores 32 values together"),
+        (
+            ModelUse(kv_type_k="q8_0"),
+            LATENT,
+            "kv_type_k is q8_0 and kv_type_v f16; this model keeps its values in its keys",
+        ),
+        (ModelUse(), replace(LATENT, kv_type_v="bf16"), "so give the same for both"),
         (ModelUse(flash_attention="off"), QUANTISED, "set flash_attention to on, or kv_type_v to f16"),
     ],
 )
@@ -51,6 +59,17 @@ def test_what_a_model_cannot_run_with_is_refused_by_name_value_and_way_out(
 
     assert told in caught.value.message
     assert str(caught.value.param).startswith("model.")
+
+
+def test_keys_that_hold_the_values_take_any_type_for_both() -> None:
+    undecided = replace(LATENT, kv_type_k=None, kv_type_v=None)
+    for use, own in (
+        (ModelUse(kv_type_k="q8_0", kv_type_v="q8_0"), LATENT),
+        (ModelUse(kv_type_k="f32", kv_type_v="f32"), LATENT),
+        (ModelUse(kv_type_k="q8_0"), undecided),
+        (ModelUse(), replace(LATENT, kv_type_k="q8_0", kv_type_v="q8_0")),
+    ):
+        check(use, own)
 
 
 def test_a_job_wins_over_the_house_and_ways_to_stretch_exclude_each_other() -> None:

@@ -112,6 +112,15 @@ def test_a_model_that_llama_cpp_rejects_fails_with_its_reason(
         start(path).card(PATIENCE_SECONDS)
 
 
+def test_kv_types_that_the_model_cannot_have_are_refused_by_name_before_it_is_loaded(
+    start: Callable[..., EngineProcess], tmp_path: Path
+) -> None:
+    path = write_tiny_model(tmp_path / "latent.gguf", "deepseek2", experts=8)
+
+    with pytest.raises(ModelUnusable, match=r"kv_type_k is q8_0 and kv_type_v f16.*give the same for both"):
+        start(path, kv_type_k="q8_0").card(PATIENCE_SECONDS)
+
+
 def test_callers_do_not_wait_longer_than_they_said(start: Callable[..., EngineProcess], tiny: Path) -> None:
     with pytest.raises(Unavailable):
         start(tiny).card(timeout=0.001)

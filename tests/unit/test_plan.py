@@ -119,13 +119,29 @@ SHAPE = {"layers": 6, "width": 64, "heads": 4, "kv_heads": 2, "head_size": 16, "
         ("qwen3moe", {"experts": 8}, {"model_type": "qwen3_moe", "num_experts": 8}),
         ("gemma3", {"window": 256}, {"model_type": "gemma3_text", "sliding_window": 256}),
         (
+            "deepseek2",
+            {"experts": 8},
+            {
+                "model_type": "deepseek_v3",
+                "kv_lora_rank": 64,
+                "q_lora_rank": 32,
+                "qk_nope_head_dim": 16,
+                "qk_rope_head_dim": 32,
+                "v_head_dim": 16,
+                "n_routed_experts": 8,
+                "n_shared_experts": 1,
+                "moe_intermediate_size": 64,
+                "first_k_dense_replace": 1,
+            },
+        ),
+        (
             "gpt-oss",
             {"window": 128, "experts": 8},
             {"model_type": "gpt_oss", "sliding_window": 128, "num_local_experts": 8},
         ),
     ],
 )
-def test_a_described_model_has_the_tensors_and_layers_that_llama_cpp_loads(
+def test_a_described_model_has_the_tensors_and_layers_of_a_file(
     tmp_path: Path, architecture: str, more: dict[str, Any], config: dict[str, Any]
 ) -> None:
     real = gguf_file.read(write_tiny_model(tmp_path / "tiny.gguf", architecture, **SHAPE, **more))

@@ -22,6 +22,7 @@ TINY: dict[str, dict[str, Any]] = {
     "gemma3": {"window": 256, "layers": 12},
     "gpt-oss": {"experts": 8, "window": 256},
     "qwen35": {"layers": 8},
+    "deepseek2": {"experts": 8},
 }
 
 

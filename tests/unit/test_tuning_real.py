@@ -31,6 +31,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "qwen3": {},
     "qwen3moe": {"experts": 8},
     "gemma3": {"window": 256, "layers": 6},
+    "deepseek2": {"experts": 8},
 }
 
 
@@ -56,7 +57,7 @@ def test_every_kind_of_memory_can_be_measured(tmp_path: Path, architecture: str)
     taken = done.outcome.notebook.taken
     assert {"prompt", "step"} <= {trial.phase for trial in taken}
     assert all(seconds > 0 for repeats in taken.values() for seconds in repeats)
-    assert any(trial.phase == "shared" for trial in taken) == (architecture in ("qwen3", "qwen3moe"))
+    assert any(trial.phase == "shared" for trial in taken) == (architecture in ("qwen3", "qwen3moe", "deepseek2"))
     assert done.outcome.problem == "" and done.record.problem == ""
     EngineConfig(config.model_path, **done.record.values)  # raises for values out of range
     assert done.record.facts["decode_seconds"]
@@ -71,6 +72,21 @@ def test_the_embedded_model_is_measured_within_its_time(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5.0 + 20.0  # loading, and the last call
     assert done.outcome.notebook.taken
     assert done.outcome.seconds < 5.0 + 10.0
+
+
+@pytest.mark.parametrize(
+    ("architecture", "asked"),
+    [("qwen3", session.KV_TYPES), ("deepseek2", (("q8_0", "q8_0", True),)), ("mamba", ())],
+)
+def test_only_kv_types_that_the_model_can_have_are_asked_about(
+    tmp_path: Path, architecture: str, asked: tuple[tuple[str, str, bool], ...]
+) -> None:
+    config = made(tmp_path, architecture)
+    file = gguf_file.read(config.model_path)
+
+    situation = session.situation_of(file, config, memory.fit(file, config), short=False, keeps_kv=False)
+
+    assert situation.kv_types == asked
 
 
 def test_combinations_that_do_not_fit_are_skipped_with_the_figures(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from monk.engine.child import NATIVE_ENVIRONMENT, attach, first_frames, keep_com
 from monk.engine.client import ModelUse
 from monk.engine.config import EngineConfig
 from monk.engine.machine import measured_available_bytes
-from monk.engine.model_use import OwnSettings, settled
+from monk.engine.model_use import settled
 from monk.engine.relay import Relay
 from monk.errors import MonkError
 
@@ -51,7 +51,7 @@ def _serve(channel: wire.Channel, first: wire.Frame, asked: queue.SimpleQueue[wi
 
     config = EngineConfig.from_json(first["config"])
     file = gguf_file.read(config.model_path)
-    use = settled(ModelUse(**first["use"]), config.model_use, OwnSettings.of(file))
+    use = settled(ModelUse(**first["use"]), config.model_use, config.own_settings(file))
     folder = None if first["folder"] is None else Path(first["folder"])
     available = measured_available_bytes()
     began = time.monotonic()

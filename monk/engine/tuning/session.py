@@ -16,6 +16,7 @@ from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
 from monk.engine.machine import allowed_cpus, physical_cores
 from monk.engine.memory import Plan
+from monk.engine.model_use import OwnSettings
 from monk.engine.pages import TUNABLES, huge_environment
 from monk.engine.spawned import Spawned
 from monk.engine.tuning import host
@@ -70,7 +71,7 @@ def situation_of(file: GgufFile, config: EngineConfig, plan: Plan, *, short: boo
         threads=() if config.threads else host.thread_choices(physical_cores(cpus), len(cpus), host.cpu_quota()),
         widths=() if config.slots else widths,
         chunks=() if config.ubatch else chunks,
-        kv_types=KV_TYPES if free_types and not short and not _is_recurrent(file) else (),
+        kv_types=_kv_types(file) if free_types and not short else (),
         takes_kv_types=config.kv_types_free,
         keeps_kv=keeps_kv,
         forks="fork" in plan.lanes,
@@ -78,8 +79,11 @@ def situation_of(file: GgufFile, config: EngineConfig, plan: Plan, *, short: boo
     )
 
 
-def _is_recurrent(file: GgufFile) -> bool:
-    return any(file.number(key) for key in ("ssm.conv_kernel", "ssm.state_size", "wkv.head_size"))
+def _kv_types(file: GgufFile) -> tuple[tuple[str, str, bool], ...]:
+    """Those that the model can have."""
+    if any(file.number(key) for key in ("ssm.conv_kernel", "ssm.state_size", "wkv.head_size")):
+        return ()
+    return tuple(one for one in KV_TYPES if one[0] == one[1] or not OwnSettings.of(file).keys_hold_values)
 
 
 def stored_kv_bytes(config: EngineConfig) -> int:

@@ -52,7 +52,7 @@ def tuned_in(config: EngineConfig, seconds: float, **more: Any) -> Tuned:
 def test_every_kind_of_memory_can_be_measured(tmp_path: Path, architecture: str) -> None:
     config = made(tmp_path, architecture)
 
-    done = tuned_in(config, 4.0, short=True)
+    done = tuned_in(config, 8.0, short=True)
 
     taken = done.outcome.notebook.taken
     assert {"prompt", "step"} <= {trial.phase for trial in taken}

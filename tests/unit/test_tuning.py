@@ -144,6 +144,27 @@ def test_when_the_time_is_short_what_was_chosen_so_far_is_proved_first() -> None
     assert trial is not None and trial.question == "threads, prompts"  # and then it goes on
 
 
+def test_the_proof_of_what_was_chosen_times_its_chunk_behind_nothing_too() -> None:
+    """A tuning whose time is up measures nothing after it, and a plan needs both."""
+    asked = replace(ASKED, flash=(), threads=(), widths=(), kv_types=())
+
+    def machine(trial: Trial) -> float:
+        return even(trial) * (0.5 if trial.phase == "prompt" and trial.rows == 256 else 1.0)
+
+    _, made = run(asked, machine)
+    notebook, _ = run(asked, machine, most=next(at for at, one in enumerate(made) if one.question == "pace of a chunk"))
+    while (trial := next_trial(asked, notebook, closing=True)) is not None and trial.question == "worth":
+        notebook.take(trial, machine(trial))
+    choice = choose(asked, notebook)
+    prompts = {
+        (rows, depth) for rows, depth, _ in facts(asked, notebook, choice.setting, stream_bytes=0)["prompt_points"]
+    }
+
+    assert choice.setting.chunk == 256
+    assert choice.prompt_gain == pytest.approx(2.0)
+    assert {(256, 0), (256, asked.depth)} <= prompts
+
+
 def test_how_time_grows_with_depth_is_known_before_what_takes_minutes_is_asked() -> None:
     _, made = run(ASKED, even)
     long_ones = [at for at, trial in enumerate(made) if trial.question in ("width of the batch", "chunk of a prompt")]

@@ -55,12 +55,12 @@ def _gain(situation: Situation, chosen: Setting, notebook: Notebook, of: str) ->
         return 1.0
     pair = []
     for setting in (situation.now, chosen):
-        prompt, step, _ = whole(situation, setting)
-        trial = replace((step if of == "step" else prompt)[1], question="worth")
-        best = notebook.best(trial)
-        if best is None:
+        trials = [replace(trial, question="worth") for _, trial in whole(situation, setting)]
+        wanted = [trial for trial in trials if trial.phase == of and (of == "prompt" or trial.rows == setting.width)]
+        best = [notebook.best(trial) for trial in wanted]
+        if None in best:
             return None
-        pair.append(best / trial.rows)
+        pair.append(sum(seconds / trial.rows for seconds, trial in zip(best, wanted, strict=True) if seconds))
     return pair[0] / pair[1]
 
 

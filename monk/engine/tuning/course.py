@@ -305,16 +305,17 @@ def _worth(situation: Situation, chosen: Setting) -> list[Alternative]:
     """What runs now beside what was chosen: the gain that is told, and the proof of the whole."""
     if chosen == situation.now:
         return []
-    return [Alternative(one, whole(situation, one)) for one in (situation.now, chosen)]
+    return [Alternative(one, tuple(whole(situation, one))) for one in (situation.now, chosen)]
 
 
-def whole(situation: Situation, setting: Setting) -> tuple[Weighed, Weighed, Weighed]:
+def whole(situation: Situation, setting: Setting) -> list[Weighed]:
     """A thought under a setting: its prompt, its answer among others, and a little of one alone."""
-    return (
-        (PROMPT_TOKENS, trial_of(setting, "prompt", _call_tokens(situation, setting), situation.depth)),
+    prompts = _prompts(situation, setting, _call_tokens(situation, setting))
+    return [
+        *((PROMPT_TOKENS / len(prompts), trial) for trial in prompts),
         (ANSWER_TOKENS + SHARED_ANSWER_TOKENS, trial_of(setting, "step", setting.width, situation.depth)),
         (ALONE_TOKENS, trial_of(setting, "step", 1, situation.depth)),
-    )
+    ]
 
 
 def _call_tokens(situation: Situation, setting: Setting) -> int:

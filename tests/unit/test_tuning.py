@@ -48,6 +48,16 @@ def test_what_is_faster_beyond_doubt_is_chosen_and_its_gain_told() -> None:
     )
 
 
+def test_the_gain_of_answers_is_that_of_the_batch_where_only_one_thought_ran_before() -> None:
+    alone = replace(ASKED, now=NOW.but(width=1), flash=(), threads=(), chunks=(), kv_types=())
+
+    notebook, _ = run(alone, lambda trial: even(trial) * (0.5 if trial.phase == "step" and trial.rows == 32 else 1.0))
+    choice = choose(alone, notebook)
+
+    assert choice.setting.width == 32
+    assert choice.answer_gain == pytest.approx(2.0)
+
+
 def test_two_percent_are_not_worth_a_change() -> None:
     notebook, _ = run(ASKED, lambda trial: even(trial) * (0.98 if trial.flash else 1.0))
 

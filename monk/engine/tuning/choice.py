@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from monk.engine.tuning.course import CHUNK, COPIES, QUESTIONS, Verdict, answer, trial_of, whole
+from monk.engine.tuning.course import CHUNK, COPIES, QUESTIONS, Verdict, answer, prompts_of, trial_of
 from monk.engine.tuning.trial import Notebook, Phase, Setting, Situation
 
 # what of a setting goes where in EngineConfig; see `record.fill`
@@ -55,12 +55,14 @@ def _gain(situation: Situation, chosen: Setting, notebook: Notebook, of: str) ->
         return 1.0
     pair = []
     for setting in (situation.now, chosen):
-        trials = [replace(trial, question="worth") for _, trial in whole(situation, setting)]
-        wanted = [trial for trial in trials if trial.phase == of and (of == "prompt" or trial.rows == setting.width)]
-        best = [notebook.best(trial) for trial in wanted]
-        if None in best:
-            return None
-        pair.append(sum(seconds / trial.rows for seconds, trial in zip(best, wanted, strict=True) if seconds))
+        answer_step = trial_of(setting, "step", setting.width, situation.depth)
+        seconds = 0.0  # of a token
+        for trial in prompts_of(situation, setting) if of == "prompt" else [answer_step]:
+            best = notebook.best(replace(trial, question="worth"))
+            if best is None:
+                return None
+            seconds += best / trial.rows
+        pair.append(seconds)
     return pair[0] / pair[1]
 
 

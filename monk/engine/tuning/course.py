@@ -199,14 +199,14 @@ def trial_of(setting: Setting, phase: Phase, rows: int, depth: int) -> Trial:
 
 def _pace(situation: Situation, chosen: Setting) -> list[Alternative]:
     """Nothing is chosen by it. Asked before what takes minutes: a plan needs to know how time grows with depth."""
-    return _known([*_prompts(situation, chosen, situation.piece), *_steps(situation, chosen)], chosen)
+    return _known([*_pieces(situation, chosen, situation.piece), *_steps(situation, chosen)], chosen)
 
 
 def _chunk_pace(situation: Situation, chosen: Setting) -> list[Alternative]:
     """The same of calls as they will be. Scaled from a piece, a chunk of another length is told a third too fast: attention
     of fewer rows behind many is cheaper, and that is taken for the price of every token."""
-    tokens = _call_tokens(situation, chosen)
-    return [] if tokens == situation.piece else _known(_prompts(situation, chosen, tokens), chosen)
+    is_known = chosen.chunk == situation.piece or not situation.chunks
+    return [] if is_known else _known(prompts_of(situation, chosen), chosen)
 
 
 def _known(trials: list[Trial], chosen: Setting) -> list[Alternative]:
@@ -218,7 +218,12 @@ def _both_depths(situation: Situation) -> list[int]:
     return sorted({situation.depth, 0}, reverse=True)
 
 
-def _prompts(situation: Situation, chosen: Setting, tokens: int) -> list[Trial]:
+def prompts_of(situation: Situation, setting: Setting) -> list[Trial]:
+    """A prompt's call under a setting, as far as chunks can be tried, behind the context and behind nothing."""
+    return _pieces(situation, setting, setting.chunk if situation.chunks else situation.piece)
+
+
+def _pieces(situation: Situation, chosen: Setting, tokens: int) -> list[Trial]:
     return [trial_of(chosen, "prompt", tokens, depth) for depth in _both_depths(situation)]
 
 
@@ -305,22 +310,17 @@ def _worth(situation: Situation, chosen: Setting) -> list[Alternative]:
     """What runs now beside what was chosen: the gain that is told, and the proof of the whole."""
     if chosen == situation.now:
         return []
-    return [Alternative(one, tuple(whole(situation, one))) for one in (situation.now, chosen)]
+    return [Alternative(one, _whole(situation, one)) for one in (situation.now, chosen)]
 
 
-def whole(situation: Situation, setting: Setting) -> list[Weighed]:
+def _whole(situation: Situation, setting: Setting) -> tuple[Weighed, ...]:
     """A thought under a setting: its prompt, its answer among others, and a little of one alone."""
-    prompts = _prompts(situation, setting, _call_tokens(situation, setting))
-    return [
+    prompts = prompts_of(situation, setting)
+    return (
         *((PROMPT_TOKENS / len(prompts), trial) for trial in prompts),
         (ANSWER_TOKENS + SHARED_ANSWER_TOKENS, trial_of(setting, "step", setting.width, situation.depth)),
         (ALONE_TOKENS, trial_of(setting, "step", 1, situation.depth)),
-    ]
-
-
-def _call_tokens(situation: Situation, setting: Setting) -> int:
-    """Of a prompt's call under a setting, as far as chunks can be tried."""
-    return setting.chunk if situation.chunks else situation.piece
+    )
 
 
 def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
@@ -328,7 +328,7 @@ def _facts(situation: Situation, chosen: Setting) -> list[Alternative]:
     price of a cell is told by neighbours in time."""
     if not _asks_anything(situation):
         return []
-    trials = [*_prompts(situation, chosen, _call_tokens(situation, chosen)), *_steps(situation, chosen)]
+    trials = [*prompts_of(situation, chosen), *_steps(situation, chosen)]
     if situation.depth:
         trials.append(trial_of(chosen, "copy", min(COPIES, chosen.width), situation.depth))
     if situation.depth and situation.forks and not chosen.flash:

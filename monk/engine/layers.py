@@ -66,7 +66,7 @@ def _layers(model: GgufFile) -> Iterator[Layer]:
     count = model.num_layers - model.number("nextn_predict_layers")
     windows, states = _windows(model, count), _states(model, count)
     owners = OWNERS.get(model.architecture, count - model.number("attention.shared_kv_layers"))
-    has_values = not model.number("attention.value_length_mla")
+    has_values = not keys_hold_values(model)
     kv_heads = model.kv_heads
     for at in range(count):
         heads = kv_heads[at] if at < len(kv_heads) else 0
@@ -76,6 +76,11 @@ def _layers(model: GgufFile) -> Iterator[Layer]:
         keys = owned * model.number(f"attention.key_length{near}", model.key_length)
         values = owned * model.number(f"attention.value_length{near}", model.value_length) if has_values else 0
         yield Layer(keys, values, windows[at], states[at], attends)
+
+
+def keys_hold_values(model: GgufFile) -> bool:
+    """As with DeepSeek's latent attention: one row of numbers is both."""
+    return model.number("attention.value_length_mla") > 0
 
 
 def has_uncuttable_memory(model: GgufFile) -> bool:

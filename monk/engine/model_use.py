@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from monk.engine.client import ModelUse
 from monk.engine.gguf_file import GgufFile
+from monk.engine.layers import keys_hold_values
 from monk.errors import InvalidInput
 
 FlashAttention = Literal["auto", "on", "off"]
@@ -46,7 +47,7 @@ class OwnSettings:
     is_scaled: bool = False  # the file brings a rope scaling of its own
     key_length: int = 128  # values of a head
     value_length: int = 128
-    keys_hold_values: bool = False  # as with DeepSeek's latent attention: one row of numbers is both
+    keys_hold_values: bool = False  # see layers.py
     kv_type_k: KvType | None = (
         "f16"  # from here on: the house's, which the file knows nothing of; None: not decided yet
     )
@@ -59,8 +60,7 @@ class OwnSettings:
         scaled = any(file.metadata.get(f"{rope}.{key}") for key in ("scaling.factor", "scaling.type", "scale_linear"))
         base = file.metadata.get(f"{rope}.freq_base", 10000.0)
         experts = file.num_experts, file.number("expert_used_count")
-        latent = file.number("attention.value_length_mla") > 0
-        return cls(*experts, float(base), scaled, file.key_length, file.value_length, latent)
+        return cls(*experts, float(base), scaled, file.key_length, file.value_length, keys_hold_values(file))
 
 
 DENSE = OwnSettings()

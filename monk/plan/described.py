@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 from monk.engine.gguf_file import BLOCKS, GgufFile, Tensor
 from monk.errors import InvalidInput
-from monk.plan.shape import LARGE_LAYERS, Shape
+from monk.plan.shape import Shape
 
 F32, F16, Q4_0, Q5_0, Q5_1, Q8_0, Q4_K, Q5_K, Q6_K, BF16, MXFP4 = 0, 1, 2, 6, 7, 8, 12, 13, 14, 30, 39
 FALLBACK = {Q4_K: Q5_0, Q5_K: Q5_1, Q6_K: Q8_0}
 PLAIN = {"f32": F32, "f16": F16, "bf16": BF16, "q8_0": Q8_0, "q6_k": Q6_K, "q4_0": Q4_0}
 MIXED = {"q4_k_m": Q4_K, "q5_k_m": Q5_K}
 FORMATS = (*PLAIN, *MIXED)
+LARGE_LAYERS = 80  # by them llama.cpp knows a 70B, whose attn_v it spares
 BEST_FIRST = ("bf16", "q8_0", "q6_k", "q5_k_m", "q4_k_m", "q4_0")  # what a search tries
 
 
@@ -35,8 +36,7 @@ def retyped(file: GgufFile, weights: str) -> GgufFile:
     """The header that a file would have after its weights were written in another format. Raises InvalidInput."""
     _check_format(weights)
     has_head = any(tensor.name == "output.weight" for tensor in file.tensors)
-    large = file.architecture in ("llama", "qwen2") and file.num_layers == LARGE_LAYERS
-    traits = _FileTraits(file.num_layers, file.num_experts, large, file.architecture == "gpt-oss")
+    traits = _FileTraits(file.architecture, file.num_layers, file.num_experts)
     tensors = tuple(_retyped(tensor, traits, weights, has_head=has_head) for tensor in file.tensors)
     path = file.path.with_name(f"{file.path.stem} ({weights})")
     return replace(file, path=path, parts=(), tensors=tensors)
@@ -63,21 +63,18 @@ class _Traits(Protocol):
     """What of a model decides which tensor gets which type."""
 
     @property
+    def architecture(self) -> str: ...
+    @property
     def layers(self) -> int: ...
     @property
     def experts(self) -> int: ...
-    @property
-    def is_large(self) -> bool: ...
-    @property
-    def ships_mxfp4(self) -> bool: ...  # experts, by their maker, and every format of it keeps them so
 
 
 @dataclass(frozen=True, slots=True)
 class _FileTraits:
+    architecture: str
     layers: int
     experts: int
-    is_large: bool
-    ships_mxfp4: bool
 
 
 def _tensors(shape: Shape, weights: str) -> Iterator[Tensor]:
@@ -164,8 +161,8 @@ def _vectors(shape: Shape, layer: int) -> Iterator[tuple[str, tuple[int, ...]]]:
 
 
 def _type(part: str, layer: int, shape: _Traits, weights: str) -> int:
-    if shape.ships_mxfp4 and part.endswith("_exps"):
-        return MXFP4
+    if shape.architecture == "gpt-oss" and part.endswith("_exps"):
+        return MXFP4  # as their maker ships them, and every format of it keeps them
     if weights in ("q4_0", "q6_k") and part == "output":
         return Q6_K
     if weights in PLAIN:
@@ -177,7 +174,8 @@ def _type(part: str, layer: int, shape: _Traits, weights: str) -> int:
         if shape.experts == 8:
             return Q8_0
         kept = Q6_K if _gets_more(layer, shape.layers) else usual
-        return Q5_K if kept == Q4_K and shape.is_large else kept
+        is_large = shape.architecture in ("llama", "qwen2") and shape.layers == LARGE_LAYERS
+        return Q5_K if kept == Q4_K and is_large else kept
     if part == "attn_k" and shape.experts == 8:
         return Q8_0
     if part == "attn_output" and shape.experts == 8:

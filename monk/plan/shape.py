@@ -33,11 +33,14 @@ _GEMMA3 = {
 }
 LEFT_OUT: dict[str, dict[str, Any]] = {"gemma3": _GEMMA3, "gemma3_text": _GEMMA3}
 SCALINGS = ("yarn", "linear")  # of positions, that a GGUF file names; llama3's is a tensor of 64 numbers there
-LARGE_LAYERS = 80  # by them llama.cpp knows a 70B, whose attn_v it spares
 
 
 class Shape:
     """What a config.json says. Raises InvalidInput for what is missing or unknown."""
+
+    # of models that keep keys and values of all heads in one row of numbers (DeepSeek's MLA): how many, and of the queries;
+    # and of a head: numbers that do not know their position, that do, and of a value
+    kv_rank = q_rank = plain_size = turned_size = value_size = 0
 
     def __init__(self, name: str, config: Mapping[str, Any]) -> None:
         kind = str(config.get("model_type"))
@@ -60,7 +63,6 @@ class Shape:
         self.tied = bool(self._config.get("tie_word_embeddings", False))
         has_windows = self.architecture in ("gemma3", "gpt-oss")  # the others' are not used by llama.cpp
         self.window = self._number("sliding_window") if has_windows else 0
-        self.is_large = self.architecture in ("llama", "qwen2") and self.layers == LARGE_LAYERS
         self._read_experts()
         self._read_latents()
         self._read_positions()
@@ -72,17 +74,15 @@ class Shape:
         self.expert_inner = self._number("moe_intermediate_size", self.inner)
         self.shared_experts = self._number("n_shared_experts", 0, least=0)
         self.dense_layers = self._number("first_k_dense_replace", 0, least=0)  # the first, without experts
-        self.ships_mxfp4 = self.architecture == "gpt-oss"
 
     def _read_latents(self) -> None:
-        """Keys and values of all heads in one row of numbers (DeepSeek's MLA); `kv_rank` is 0 where they are not."""
-        has_latents = self.architecture == "deepseek2"
-        self.kv_rank = self._number("kv_lora_rank") if has_latents else 0
-        self.q_rank = self._number("q_lora_rank") if has_latents else 0
-        # of a head: numbers that do not know their position, that do, and of a value
-        self.plain_size = self._number("qk_nope_head_dim") if has_latents else 0
-        self.turned_size = self._number("qk_rope_head_dim") if has_latents else 0
-        self.value_size = self._number("v_head_dim") if has_latents else self.head_size
+        if self.architecture != "deepseek2":
+            return
+        self.kv_rank = self._number("kv_lora_rank")
+        self.q_rank = self._number("q_lora_rank")
+        self.plain_size = self._number("qk_nope_head_dim")
+        self.turned_size = self._number("qk_rope_head_dim")
+        self.value_size = self._number("v_head_dim")
 
     def _read_positions(self) -> None:
         """Makers give these beside the rest, all together, or by kind of layer."""

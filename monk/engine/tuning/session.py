@@ -14,9 +14,9 @@ from typing import Any
 from monk.engine import wire
 from monk.engine.config import EngineConfig
 from monk.engine.gguf_file import GgufFile
+from monk.engine.layers import keys_hold_values
 from monk.engine.machine import allowed_cpus, physical_cores
 from monk.engine.memory import Plan
-from monk.engine.model_use import OwnSettings
 from monk.engine.pages import TUNABLES, huge_environment
 from monk.engine.spawned import Spawned
 from monk.engine.tuning import host
@@ -83,7 +83,7 @@ def _kv_types(file: GgufFile) -> tuple[tuple[str, str, bool], ...]:
     """Those that the model can have."""
     if any(file.number(key) for key in ("ssm.conv_kernel", "ssm.state_size", "wkv.head_size")):
         return ()
-    return tuple(one for one in KV_TYPES if one[0] == one[1] or not OwnSettings.of(file).keys_hold_values)
+    return tuple(one for one in KV_TYPES if one[0] == one[1] or not keys_hold_values(file))
 
 
 def stored_kv_bytes(config: EngineConfig) -> int:
